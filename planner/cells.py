@@ -1,0 +1,247 @@
+"""Cells: what a queue with so many copies does with its slice of the traffic, found by simulation and remembered.
+
+Every workload has a fixed set of draws (common random numbers). A request carries one uniform number; a route takes
+those whose number falls into its interval, so that two plans that differ in one route see the same requests elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.demand import Demand, SloLimits, WorkloadDemand
+from planner.queues import LatencyServing, LlmServing, Queue
+from planner.score import attained
+from planner.simulate import simulate_many
+from planner.simulate_types import LlmCell, Outcome, Requests, Router, TableCell
+from planner.traffic import Draw
+from profiles.step_table import Component
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+REQUESTS_OVER_MISSES = 25
+"""A draw holds at least this many requests for each one that may miss."""
+SHORTEST_DRAW_S = 60.0
+MOST_REQUESTS_A_DRAW = 40_000
+BEST_EFFORT_REQUESTS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Slice:
+    """The requests of one demand whose uniform number lies in [low, high)."""
+
+    demand: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellKey:
+    """One cell: the queue, its copies and its slices. Equal keys give equal outcomes."""
+
+    queue: int
+    copies: int
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellScore:
+    """`offered[k, i]` and `attained[k, i]`: requests of draw k of workload `workloads[i]`."""
+
+    workloads: tuple[int, ...]
+    offered: IntArray
+    attained: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadDraw:
+    """One draw of a workload: its requests, the number each was given, and the demand (length class) of each."""
+
+    requests: Draw
+    uniform: FloatArray
+    demand: IntArray
+    cached_tokens: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRun:
+    """A cell simulated on one draw: whose request each one was, and what it saw."""
+
+    workload: IntArray
+    outcome: Outcome
+
+
+class Draws:
+    """The draws of every workload, made when first asked for and then kept."""
+
+    def __init__(
+        self,
+        workloads: Sequence[WorkloadDemand],
+        demands: Sequence[Demand],
+        *,
+        seed: int,
+        count: int,
+        duration_s: float | None = None,
+    ) -> None:
+        self._workloads = workloads
+        self._demands = demands
+        self._seed = seed
+        self._fixed_duration_s = duration_s
+        self.count = count
+        self._made: dict[tuple[int, int], WorkloadDraw] = {}
+
+    def get(self, workload: int, draw: int) -> WorkloadDraw:
+        """Draw number `draw` of a workload: the same for the same seed, whatever was asked before."""
+        key = (workload, draw)
+        if key not in self._made:
+            self._made[key] = self._make(self._workloads[workload], draw)
+        return self._made[key]
+
+    def duration_s(self, workload: int) -> float:
+        """Seconds of traffic in a draw; workloads of one model, which may share replicas, have the same."""
+        if self._fixed_duration_s is not None:
+            return self._fixed_duration_s
+        model = self._workloads[workload].model
+        together = [w for w in self._workloads if w.model == model]
+        longest = max(max(_requests_needed(w) / w.rate_rps, SHORTEST_DRAW_S) for w in together)
+        return min(longest, MOST_REQUESTS_A_DRAW / max(w.rate_rps for w in together))
+
+    def _make(self, workload: WorkloadDemand, draw: int) -> WorkloadDraw:
+        rng = np.random.default_rng([self._seed, workload.index, draw])
+        requests = workload.traffic.draw(self.duration_s(workload.index), rng)
+        demand = np.full(requests.arrival_s.size, -1, dtype=np.int64)
+        for index in workload.classes:
+            d = self._demands[index]
+            demand[(requests.input_tokens > d.low_tokens) & (requests.input_tokens <= d.high_tokens)] = index
+        # Whole tokens, and never the whole prompt: the last token is always computed.
+        cached = np.minimum(
+            np.floor(requests.input_tokens * workload.cached_fraction).astype(np.int64), requests.input_tokens - 1
+        )
+        return WorkloadDraw(
+            requests=requests,
+            uniform=rng.random(requests.arrival_s.size),
+            demand=demand,
+            cached_tokens=np.maximum(cached, 0),
+        )
+
+
+def _requests_needed(workload: WorkloadDemand) -> float:
+    if workload.best_effort:
+        return BEST_EFFORT_REQUESTS
+    return REQUESTS_OVER_MISSES / (1.0 - workload.attainment)
+
+
+class CellSimulator:
+    """Simulates cells on all draws and remembers their scores."""
+
+    def __init__(
+        self, queues: Sequence[Queue], workloads: Sequence[WorkloadDemand], draws: Draws, workers: int
+    ) -> None:
+        self._queues = queues
+        self._workloads = workloads
+        self._workers = workers
+        self._scores: dict[CellKey, CellScore] = {}
+        self.draws = draws
+        self.simulated_requests = 0
+
+    def scores(self, keys: Sequence[CellKey]) -> list[CellScore]:
+        """The scores of the cells, in order; only those not seen before are simulated."""
+        new = [key for key in dict.fromkeys(keys) if key not in self._scores]
+        jobs = [(key, draw) for key in new for draw in range(self.draws.count)]
+        runs = self.run(jobs)
+        for position, key in enumerate(new):
+            per_draw = runs[position * self.draws.count : (position + 1) * self.draws.count]
+            self._scores[key] = self._score(key, per_draw)
+        return [self._scores[key] for key in keys]
+
+    def run(self, jobs: Sequence[tuple[CellKey, int]]) -> list[CellRun]:
+        """Simulate cells on single draws; the requests' own latencies come back."""
+        prepared = [self._prepare(key, draw) for key, draw in jobs]
+        self.simulated_requests += sum(requests.arrival_s.size for _, requests, _ in prepared)
+        outcomes = simulate_many([(cell, requests) for cell, requests, _ in prepared], self._workers)
+        return [
+            CellRun(workload=workload, outcome=outcome)
+            for (_, _, workload), outcome in zip(prepared, outcomes, strict=True)
+        ]
+
+    def attained(self, run: CellRun) -> BoolArray:
+        """Which requests of a run met all the limits of their own workload."""
+        met = np.zeros(run.workload.size, dtype=bool)
+        for index in np.unique(run.workload):
+            mine = run.workload == index
+            met[mine] = attained(run.outcome, self._workloads[int(index)].slo)[mine]
+        return met
+
+    def slo(self, workload: int) -> SloLimits:
+        """The limits of a workload."""
+        return self._workloads[workload].slo
+
+    def _score(self, key: CellKey, runs: Sequence[CellRun]) -> CellScore:
+        workloads = tuple(sorted({self._workload_of(s.demand) for s in key.slices}))
+        offered = np.zeros((len(runs), len(workloads)), dtype=np.int64)
+        met = np.zeros_like(offered)
+        for k, run in enumerate(runs):
+            held = self.attained(run)
+            for i, workload in enumerate(workloads):
+                mine = run.workload == workload
+                offered[k, i] = np.count_nonzero(mine)
+                met[k, i] = np.count_nonzero(held & mine)
+        return CellScore(workloads=workloads, offered=offered, attained=met)
+
+    def _workload_of(self, demand: int) -> int:
+        return next(w.index for w in self._workloads if demand in w.classes)
+
+    def _prepare(self, key: CellKey, draw: int) -> tuple[LlmCell | TableCell, Requests, IntArray]:
+        queue = self._queues[key.queue]
+        parts = []
+        for s in key.slices:
+            workload = self._workload_of(s.demand)
+            one = self.draws.get(workload, draw)
+            mine = (one.demand == s.demand) & (one.uniform >= s.low) & (one.uniform < s.high)
+            parts.append((one, mine, workload))
+        arrival = np.concatenate([one.requests.arrival_s[mine] for one, mine, _ in parts])
+        order = np.argsort(arrival, kind="stable")
+        requests = Requests(
+            arrival_s=arrival[order],
+            input_tokens=np.concatenate([one.requests.input_tokens[mine] for one, mine, _ in parts])[order],
+            output_tokens=np.concatenate([one.requests.output_tokens[mine] for one, mine, _ in parts])[order],
+            cached_tokens=np.concatenate([one.cached_tokens[mine] for one, mine, _ in parts])[order],
+        )
+        owner = np.concatenate([np.full(np.count_nonzero(mine), w, dtype=np.int64) for _, mine, w in parts])[order]
+        slo = self._workloads[int(parts[0][2])].slo
+        router = Router[self._workloads[int(parts[0][2])].router.upper()]
+        return simulated_cell(queue, key.copies, router, slo), requests, owner
+
+
+def simulated_cell(queue: Queue, copies: int, router: Router, slo: SloLimits) -> LlmCell | TableCell:
+    """The cell as the simulator takes it."""
+    serving = queue.template.serving
+    if isinstance(serving, LlmServing):
+        limits = serving.limits
+        return LlmCell(
+            table=serving.table,
+            copies=copies,
+            kv_blocks=serving.memory.kv_blocks,
+            block_tokens=serving.block_tokens,
+            max_num_seqs=limits.max_num_seqs,
+            max_num_batched_tokens=limits.max_num_batched_tokens,
+            max_model_len=limits.max_model_len,
+            router=router,
+            embed=limits.embed,
+        )
+    assert isinstance(serving, LatencyServing), "a queue known only by its capacity cannot be simulated"
+    return TableCell(
+        latency_s=serving.table.latency_s,
+        batches=serving.table.batches,
+        copies=copies,
+        max_batch=serving.max_batch,
+        fixed_overhead_s=serving.fixed_overhead_s,
+        deadline_s=slo.e2e_s,
+        router=router,
+    )
+
+
+COMPONENTS = tuple(Component)

@@ -1,0 +1,159 @@
+"""The command line: parses arguments, calls one command, turns errors into one sentence and an exit code.
+
+Exit codes: 0 a plan, or a check that held; 1 no plan, or a check that failed; 2 bad input.
+Nothing heavy is imported before a command needs it.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+EXIT_BAD_INPUT = 2
+DESCRIPTION = "Plans how a fleet of GPUs serves many models: what to buy, what runs where, and how good that is."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code comes back. Input that is wrong ends in one sentence on stderr."""
+    arguments = _parser().parse_args(argv)
+    if arguments.command is None:
+        _parser().print_help()
+        return EXIT_BAD_INPUT
+    module = importlib.import_module(f"planner.commands.{arguments.command}")
+    from profiles.errors import PlanningError
+
+    try:
+        code: int = module.run(arguments)
+    except PlanningError as error:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"muxplan: {error}\n")
+        return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        # The reader of our output went away (`muxplan … | head`): nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("muxplan: interrupted\n")
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="muxplan", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"muxplan {version('muxplan')}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for add in (_add_plan, _add_estimate, _add_simulate, _add_export, _add_explain, _add_diff, _add_catalogue):
+        add(commands, common)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # the only name argparse has for this type
+
+
+def _add_plan(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("plan", parents=[common], help="plan a fleet from a spec")
+    parser.add_argument("spec", metavar="SPEC", help="spec file (YAML or JSON)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the plan there (whole, or not at all)")
+    parser.add_argument("--solver", default="highs", help="MILP solver that PuLP finds: highs (default), cbc, …")
+    parser.add_argument("--time-limit", type=_positive, default=60.0, metavar="S", help="wall limit; default 60 s")
+    parser.add_argument("--gap", type=_fraction, default=1e-3, metavar="F", help="MILP gap to stop at; default 0.001")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the traffic draws; default 0")
+    parser.add_argument("--what-if", action="store_true", help="allow templates that no engine can deploy today")
+
+
+def _add_estimate(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("estimate", parents=[common], help="TTFT, TPOT and throughput of one deployment")
+    parser.add_argument("--from", dest="rows", metavar="ROWS.csv", help="estimate every row of a CSV file")
+    parser.add_argument("-o", dest="output_file", metavar="OUT.csv", help="with --from: where the answers go")
+    parser.add_argument("--model", help="catalogue name, or the path of a Hugging Face config.json")
+    parser.add_argument("--gpu", help="catalogue name")
+    parser.add_argument("--engine", default="vllm", help="engine file of the catalogue, or a path; default vllm")
+    for name in ("tp", "pp", "ep"):
+        parser.add_argument(f"--{name}", type=_count, default=1, metavar="N")
+    parser.add_argument("--quantization", help="default: the model's own")
+    parser.add_argument("--input", type=_count, metavar="N", help="mean input tokens")
+    parser.add_argument("--output", dest="output_tokens", type=_count, metavar="N", help="mean output tokens")
+    load = parser.add_mutually_exclusive_group()
+    load.add_argument("--rate", type=_positive, metavar="R", help="open loop: requests per second (Poisson)")
+    load.add_argument("--concurrency", type=_count, metavar="C", help="closed loop: this many clients")
+    parser.add_argument("--num-requests", type=_count, metavar="N", help="default 10 × concurrency, or 2,000")
+    parser.add_argument(
+        "--length-low-fraction", type=_fraction, default=1.0, metavar="F", help="lengths uniform on [F·L, L]"
+    )
+    parser.add_argument("--start", choices=("burst", "steady"), default="burst", help="how a closed loop starts")
+    parser.add_argument("--max-num-seqs", type=_count, metavar="N")
+    parser.add_argument("--max-num-batched-tokens", type=_count, metavar="N")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N")
+
+
+def _add_simulate(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("simulate", parents=[common], help="simulate a plan on its own or on given traffic")
+    parser.add_argument("plan", metavar="PLAN", help="plan file")
+    parser.add_argument("--trace", metavar="FILE", help="replay this trace (needs --workload when there are several)")
+    parser.add_argument("--workload", metavar="NAME", help="the workload that the trace belongs to")
+    parser.add_argument("--duration", type=_positive, metavar="S", help="seconds of traffic; default: enough requests")
+    parser.add_argument("--draws", type=_count, default=8, metavar="N", help="independent draws; default 8")
+    parser.add_argument("--seed", type=_seed, default=1, metavar="N", help="default 1: not the draws that planned it")
+
+
+def _add_export(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("export", parents=[common], help="write deployment files")
+    parser.add_argument("plan", metavar="PLAN", help="plan file")
+    parser.add_argument("--to", required=True, metavar="TARGET", help="vllm or kubernetes")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="directory to write to")
+    parser.add_argument("--force", action="store_true", help="write into a directory that holds other files")
+
+
+def _add_explain(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("explain", parents=[common], help="why a plan is as it is, or why there is none")
+    parser.add_argument("file", metavar="SPEC|PLAN", help="spec or plan file")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N")
+
+
+def _add_diff(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("diff", parents=[common], help="what changes from one plan to another")
+    parser.add_argument("old", metavar="OLD")
+    parser.add_argument("new", metavar="NEW")
+
+
+def _add_catalogue(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("catalogue", parents=[common], help="known GPUs, models, engines and lengths")
+    parser.add_argument("kind", choices=("gpus", "models", "engines", "lengths"))
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 10_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a count of at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not a seed from 0 to 4294967295")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`muxplan export`: writes the deployment files of a plan."""

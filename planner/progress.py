@@ -1,0 +1,65 @@
+"""Progress of long work, told to whoever listens; and a stop that Ctrl-C asks for."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Stages with their wall time. `say` gets one line whenever something worth telling happens."""
+
+    say: Callable[[str], None] = field(default=lambda _line: None)
+    clock: Callable[[], float] = time.perf_counter
+    wall_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; the seconds of stages of one name add up in `wall_s`."""
+        start = self.clock()
+        try:
+            yield
+        finally:
+            self.wall_s[name] = self.wall_s.get(name, 0.0) + self.clock() - start
+
+
+@dataclass(slots=True)
+class Interrupt:
+    """Set by the first Ctrl-C; the second one ends the program at once."""
+
+    asked: bool = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+@contextmanager
+def interruptible(stream: TextIO = sys.stderr) -> Iterator[Interrupt]:
+    """Within the block the first Ctrl-C only sets the yielded flag, so that the best plan so far is kept."""
+    interrupt = Interrupt()
+
+    def ask(_signum: int, _frame: object) -> None:
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        interrupt.asked = True
+        stream.write("stopping: keeping the best plan so far (Ctrl-C again ends at once)\n")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def line_writer(stream: TextIO) -> Callable[[str], None]:
+    """A `say` that writes lines to a stream at once."""
+
+    def say(line: str) -> None:
+        stream.write(line + "\n")
+        stream.flush()
+
+    return say

@@ -1,0 +1,300 @@
+"""Queues of a plan: every useful mix of demands on every layout, with the engine settings that serve it best.
+
+For each mix, pool and GPU footprint the best few layouts are kept: the others need the same GPUs and serve less.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+
+from planner import capacity_kernel as kernel
+from planner.capacity import (
+    BRACKETS,
+    MixSamples,
+    ReplicaLimits,
+    alone_s,
+    analytic_capacity_rps,
+    fluid_capacity_rps,
+)
+from planner.demand import Demand, WorkloadDemand
+from planner.fleet import Pool
+from planner.queues import LlmServing, Queue, Template
+from planner.templates import SEQUENCE_LIMITS, TOKEN_BUDGETS, Layouted, Refused
+from profiles.layout import Refusal
+from profiles.memory import MemoryBudget, sequence_kv_tokens
+
+SAMPLES = 256
+KEPT_PER_FOOTPRINT = 2
+SETTINGS_COPIES = 2
+"""Copies at which engine settings are compared: the best settings hardly move with the number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """Demands served together in the proportion of their rates, with samples of their requests."""
+
+    name: str
+    model: str
+    parts: tuple[tuple[int, float], ...]
+    workloads: tuple[int, ...]
+    rate_rps: float
+    samples: MixSamples
+    balanced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """A workload that a layout cannot serve even alone: the best it could do against the limit."""
+
+    workload: int
+    template: str
+    limit: str
+    """ttft_ms, tpot_ms or e2e_ms."""
+    needed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Queues that can be bought, and why others cannot."""
+
+    queues: tuple[Queue, ...]
+    refused: tuple[Refused, ...]
+    misses: tuple[Miss, ...]
+
+
+def mixes(workloads: Sequence[WorkloadDemand], demands: Sequence[Demand], rng: np.random.Generator) -> list[Mix]:
+    """The mixes worth a queue: each workload whole, each of its length classes, all workloads of one model together.
+
+    Best-effort work gets queues of its own only.
+    """
+    found = []
+    for workload in workloads:
+        found.append(_mix(workload.name, [workload], list(workload.classes), demands, rng))
+        if len(workload.classes) > 1:
+            for position, index in enumerate(workload.classes):
+                found.append(_mix(f"{workload.name}.{position}", [workload], [index], demands, rng))
+    for model in sorted({w.model for w in workloads}):
+        together = [w for w in workloads if w.model == model and not w.best_effort]
+        routers = {w.router for w in together}
+        if len(together) > 1 and len(routers) == 1:
+            classes = [c for w in together for c in w.classes]
+            found.append(_mix("+".join(w.name for w in together), together, classes, demands, rng))
+    return found
+
+
+def _mix(
+    name: str,
+    workloads: Sequence[WorkloadDemand],
+    classes: Sequence[int],
+    demands: Sequence[Demand],
+    rng: np.random.Generator,
+) -> Mix:
+    rates = np.array([demands[c].rate_rps for c in classes])
+    total = float(rates.sum())
+    by_index = {w.index: w for w in workloads}
+    rows = []
+    for index, rate in zip(classes, rates, strict=True):
+        demand = demands[index]
+        workload = by_index[demand.workload]
+        count = max(16, round(SAMPLES * rate / total))
+        lengths, _ = workload.traffic.lengths.restricted(demand.low_tokens, demand.high_tokens)
+        inputs, outputs = lengths.sample(count, rng)
+        row = np.empty((count, 7))
+        row[:, kernel.IN_TOKENS] = inputs
+        row[:, kernel.COMPUTED_TOKENS] = np.maximum(1, inputs - np.floor(inputs * workload.cached_fraction))
+        row[:, kernel.OUT_TOKENS] = outputs
+        row[:, kernel.TTFT_SLO_S] = workload.slo.ttft_s
+        row[:, kernel.TPOT_SLO_S] = workload.slo.tpot_s
+        row[:, kernel.E2E_SLO_S] = workload.slo.e2e_s
+        row[:, kernel.GROUP] = workloads.index(workload)
+        rows.append(row)
+    return Mix(
+        name=name,
+        model=workloads[0].model,
+        parts=tuple((index, float(rate / total)) for index, rate in zip(classes, rates, strict=True)),
+        workloads=tuple(w.index for w in workloads),
+        rate_rps=total,
+        samples=MixSamples(
+            matrix=np.concatenate(rows),
+            targets=np.array([w.target for w in workloads]),
+            arrival_cv=max(w.traffic.arrival_cv for w in workloads),
+        ),
+        balanced=workloads[0].router != "round_robin",
+    )
+
+
+def llm_queues(layouted: Sequence[Layouted], mix: Mix) -> tuple[list[Queue], list[Miss]]:
+    """The best queues for a mix, unnumbered (index −1), and the layouts that miss a limit even for one request."""
+    found: list[Queue] = []
+    misses: list[Miss] = []
+    for one in layouted:
+        if one.model.name != mix.model:
+            continue
+        miss = _misses_alone(one, mix)
+        if miss:
+            misses.extend(miss)
+            continue
+        queue = _with_best_settings(one, mix)
+        if queue is not None:
+            found.append(queue)
+    return _best_per_footprint(found), misses
+
+
+def _limits(one: Layouted, mix: Mix, budget: MemoryBudget, seqs: int, tokens: int) -> ReplicaLimits:
+    columns = mix.samples.matrix
+    context = columns[:, kernel.IN_TOKENS] + columns[:, kernel.OUT_TOKENS]
+    # With sliding windows a sequence holds fewer full tokens than its length: count the cache in lengths of this mix.
+    held = np.array([sequence_kv_tokens(one.model.architecture, int(c)) for c in context])
+    embed = one.model.architecture.kind == "embed"
+    return ReplicaLimits(
+        max_num_seqs=seqs,
+        max_num_batched_tokens=tokens,
+        max_model_len=one.model.max_model_len,
+        kv_tokens=tokens * 2 if embed else int(budget.usable_kv_tokens * context.sum() / held.sum()),
+        embed=embed,
+        balanced=mix.balanced,
+    )
+
+
+def _misses_alone(one: Layouted, mix: Mix) -> list[Miss]:
+    budget = one.budget(SEQUENCE_LIMITS[0], TOKEN_BUDGETS[-1])
+    tokens = TOKEN_BUDGETS[-1]
+    if isinstance(budget, Refusal):
+        budget, tokens = one.budget(SEQUENCE_LIMITS[0], TOKEN_BUDGETS[0]), TOKEN_BUDGETS[0]
+    if isinstance(budget, Refusal):
+        return []
+    limits = _limits(one, mix, budget, SEQUENCE_LIMITS[0], tokens)
+    ttft, tpot = alone_s(one.packed, limits, mix.samples)
+    columns = mix.samples.matrix
+    e2e = ttft + np.where(np.isnan(tpot), 0.0, tpot * (columns[:, kernel.OUT_TOKENS] - 1))
+    found = []
+    for group, workload in enumerate(mix.workloads):
+        mine = columns[:, kernel.GROUP] == group
+        target = float(mix.samples.targets[group])
+        for limit, values, column in (
+            ("ttft_ms", ttft, kernel.TTFT_SLO_S),
+            ("tpot_ms", np.nan_to_num(tpot), kernel.TPOT_SLO_S),
+            ("e2e_ms", e2e, kernel.E2E_SLO_S),
+        ):
+            met = float(np.mean(values[mine] <= columns[mine, column]))
+            if met < target:
+                needed = float(np.quantile(values[mine], target, method="higher"))
+                found.append(Miss(workload=workload, template=one.id, limit=limit, needed_s=needed))
+    return found
+
+
+def _with_best_settings(one: Layouted, mix: Mix) -> Queue | None:
+    """The layout with the token budget and sequence limit of largest analytic capacity; None if it serves nothing."""
+    best: tuple[float, ReplicaLimits, MemoryBudget] | None = None
+    ceiling = 0.0
+    chosen_tokens = TOKEN_BUDGETS[0]
+    for tokens in TOKEN_BUDGETS:
+        best, ceiling = _try(one, mix, (min(256, tokens), tokens), best, ceiling)
+        if best is not None and best[1].max_num_batched_tokens == tokens:
+            chosen_tokens = tokens
+    for seqs in SEQUENCE_LIMITS:
+        if seqs <= chosen_tokens:
+            best, ceiling = _try(one, mix, (seqs, chosen_tokens), best, ceiling)
+    if best is None:
+        return None
+    _, limits, budget = best
+    analytic = _by_copies(one, mix, limits, ceiling)
+    fluid = max(ceiling, analytic[-1])
+    return Queue(
+        index=-1,
+        id=f"{mix.name}@{one.id}",
+        template=_template(one, limits, budget),
+        parts=mix.parts,
+        analytic_rps=analytic,
+        fluid_rps=fluid,
+        max_copies=most_copies(one.pool, one.layout.tp * one.layout.pp, mix, analytic),
+    )
+
+
+def _try(
+    one: Layouted,
+    mix: Mix,
+    settings: tuple[int, int],
+    best: tuple[float, ReplicaLimits, MemoryBudget] | None,
+    ceiling: float,
+) -> tuple[tuple[float, ReplicaLimits, MemoryBudget] | None, float]:
+    seqs, tokens = settings
+    budget = one.budget(seqs, tokens)
+    if isinstance(budget, Refusal):
+        return best, ceiling
+    limits = _limits(one, mix, budget, seqs, tokens)
+    fluid = fluid_capacity_rps(one.table, limits, mix.samples)
+    ceiling = max(ceiling, fluid)
+    capacity = analytic_capacity_rps(one.packed, limits, mix.samples, SETTINGS_COPIES, fluid)
+    if best is None or capacity > best[0] * (1 + 1e-9):
+        best = (capacity, limits, budget)
+    return best, ceiling
+
+
+def _by_copies(one: Layouted, mix: Mix, limits: ReplicaLimits, ceiling: float) -> tuple[float, ...]:
+    values = []
+    largest = 0.0
+    for copies in BRACKETS:
+        largest = max(largest, analytic_capacity_rps(one.packed, limits, mix.samples, copies, ceiling))
+        values.append(largest)
+        if copies * largest > 4.0 * mix.rate_rps:
+            # More copies than that are never used: the last capacity per copy stands for all of them.
+            values.extend([largest] * (len(BRACKETS) - len(values)))
+            break
+    return tuple(values)
+
+
+def most_copies(pool: Pool, size: int, mix: Mix, analytic: tuple[float, ...]) -> int:
+    """Copies that could serve twice the demand (room for tightening and for survivors), as far as the pool has GPUs."""
+    per_node = pool.gpus_per_node // size if size <= pool.gpus_per_node else 0
+    room = per_node * pool.max_nodes if per_node else pool.max_nodes // ceil(size / pool.gpus_per_node)
+    for copies, capacity in zip(BRACKETS, analytic, strict=True):
+        if copies * capacity >= mix.rate_rps:
+            return min(room, 2 * copies + 2)
+    return room
+
+
+def _template(one: Layouted, limits: ReplicaLimits, budget: MemoryBudget) -> Template:
+    return Template(
+        id=f"{one.id}/s{limits.max_num_seqs}b{limits.max_num_batched_tokens}",
+        pool=one.pool,
+        model=one.model.name,
+        quantization=str(one.layout.quantization),
+        tp=one.layout.tp,
+        pp=one.layout.pp,
+        ep=one.layout.ep,
+        serving=LlmServing(
+            architecture=one.model.architecture,
+            table=one.table,
+            packed=one.packed,
+            limits=limits,
+            memory=budget,
+            block_tokens=one.engine.block_tokens,
+            kv_dtype=str(one.layout.kv_dtype),
+            gpu_memory_utilization=one.engine.gpu_memory_utilization,
+        ),
+    )
+
+
+def _best_per_footprint(queues: Sequence[Queue]) -> list[Queue]:
+    """The best few of each pool and GPU footprint, by capacity at a couple of copies.
+
+    Each carries the largest fluid limit of its footprint, so that the bound still speaks of the layouts left out.
+    """
+    groups: dict[tuple[str, int], list[Queue]] = {}
+    for queue in queues:
+        groups.setdefault((queue.template.pool.name, queue.template.gpus), []).append(queue)
+    kept: list[Queue] = []
+    for group in groups.values():
+        fluid = max(queue.fluid_rps for queue in group)
+        serving = sorted((q for q in group if q.analytic_rps[-1] > 0), key=lambda q: -q.analytic_rps[1])
+        kept.extend(replace(queue, fluid_rps=fluid) for queue in serving[:KEPT_PER_FOOTPRINT])
+    return kept
+
+
+def numbered(queues: Sequence[Queue]) -> tuple[Queue, ...]:
+    """The queues with their indices, in a stable order."""
+    ordered = sorted(queues, key=lambda q: q.id)
+    return tuple(replace(queue, index=index) for index, queue in enumerate(ordered))

@@ -1,0 +1,176 @@
+"""The verify loop (F5): solve, place, simulate; where simulation disagrees with the capacity table, only tighten it.
+
+It ends: keys are finite, each is only tightened, and a failing point is excluded by the tightening that it causes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.capacity_table import CapacityTable
+from planner.cells import CellKey, CellSimulator
+from planner.mix_build import Market, mix_problem
+from planner.progress import Progress
+from planner.reprice import with_copies
+from planner.routing import (
+    Attainment,
+    attainments,
+    cell_holds,
+    failing_cells,
+    narrowed,
+    rate_rps,
+    solution_cells,
+)
+from solvers import mix_milp
+from solvers.mix_problem import MixProblem, MixSolution, RuleRow
+from solvers.place_problem import Placement
+from solvers.result import Result
+from solvers.stop import Stop
+
+IntArray = NDArray[np.int64]
+MOST_ROUNDS = 12
+MOST_CUTS = 10
+BISECTION_STEPS = 5
+LEAST_SAFE_FRACTION = 0.25
+SCALE_UP_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """What placing a mix gave: a placement, or a cut for the mix, or neither when the answer is not known."""
+
+    placement: Placement | None
+    cut: RuleRow | None
+
+
+Place = Callable[[MixSolution], Placed]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A mix with its placement and what simulation said of it."""
+
+    solution: MixSolution
+    placement: Placement
+    cells: tuple[CellKey, ...]
+    attainments: tuple[Attainment, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the planning rule holds for every workload."""
+        return all(a.holds for a in self.attainments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The end of the loop: the mix that holds, or the last one, or none; the last MILP result with its bound under
+    the capacity table then in force; and the placement's cuts.
+    """
+
+    best: Candidate | None
+    last: Result[MixSolution]
+    rounds: int
+    cuts: tuple[RuleRow, ...]
+    problem: MixProblem
+
+
+@dataclass(slots=True, kw_only=True)
+class Search:
+    """State of one verify loop."""
+
+    market: Market
+    table: CapacityTable
+    simulator: CellSimulator
+    place: Place
+    stop: Stop
+    seed: int
+    solver: str
+    progress: Progress
+
+    def run(self) -> Found:
+        """Solve, place, simulate and tighten until a mix holds that no tightened table makes cheaper."""
+        cuts: list[RuleRow] = []
+        for round_number in range(1, MOST_ROUNDS + 1):
+            problem = mix_problem(self.market, self.table.brackets, cuts)
+            with self.progress.stage("mix"):
+                result = mix_milp.solve(problem, self.stop, self.seed, self.solver)
+            found = Found(best=None, last=result, rounds=round_number, cuts=tuple(cuts), problem=problem)
+            if result.solution is None:
+                return found
+            with self.progress.stage("placement"):
+                placed = self.place(result.solution)
+            if placed.placement is None:
+                if placed.cut is None or len(cuts) >= MOST_CUTS:
+                    return found
+                cuts.append(placed.cut)
+                self.progress.say(f"round {round_number}: cannot be placed; one cut more ({placed.cut.rule})")
+                continue
+            candidate = self.candidate(result.solution, placed.placement)
+            self._tell(round_number, candidate)
+            found = replace(found, best=candidate)
+            if candidate.holds or self.stop.cancelled():
+                return found
+            with self.progress.stage("tighten"):
+                self._tighten(candidate)
+        return replace(found, best=self._scale_up(found.best) if found.best else None)
+
+    def candidate(self, solution: MixSolution, placement: Placement) -> Candidate:
+        """The mix with its simulated attainments."""
+        cells = solution_cells(self.market, solution)
+        with self.progress.stage("simulate"):
+            found = attainments(self.market, self.simulator, cells)
+        return Candidate(solution=solution, placement=placement, cells=cells, attainments=tuple(found))
+
+    def _tell(self, round_number: int, candidate: Candidate) -> None:
+        missed = [self.market.workloads[a.workload].name for a in candidate.attainments if not a.holds]
+        verdict = "holds" if not missed else "misses for " + ", ".join(missed)
+        self.progress.say(f"round {round_number}: {candidate.solution.cost_usd_per_hour:.2f} USD/h {verdict}")
+
+    def _tighten(self, candidate: Candidate) -> None:
+        missed = {a.workload for a in candidate.attainments if not a.holds}
+        for cell in failing_cells(self.market, self.simulator, candidate.cells, missed):
+            safe = safe_fraction(self.market, self.simulator, cell)
+            rate = rate_rps(self.market, cell) * safe
+            # Strictly below the failing point, so that the same mix never comes back.
+            self.table.tighten(cell.queue, cell.copies, rate)
+
+    def _scale_up(self, candidate: Candidate) -> Candidate | None:
+        """Add copies to the failing cells of the last mix until it holds; None when no room is left."""
+        for _ in range(SCALE_UP_ROUNDS):
+            missed = {a.workload for a in candidate.attainments if not a.holds}
+            if not missed:
+                return candidate
+            copies = candidate.solution.copies.copy()
+            for cell in failing_cells(self.market, self.simulator, candidate.cells, missed):
+                copies[cell.queue] += max(1, cell.copies // 8)
+            more = self.changed(candidate.solution, copies)
+            if more is None:
+                return None
+            candidate = more
+        return candidate if candidate.holds else None
+
+    def changed(self, solution: MixSolution, copies: IntArray) -> Candidate | None:
+        """The mix on other numbers of copies, placed and simulated; None when a rule or the nodes forbid it."""
+        more = with_copies(self.market, self.table.brackets, (), solution, copies)
+        if more is None:
+            return None
+        with self.progress.stage("placement"):
+            placed = self.place(more)
+        return self.candidate(more, placed.placement) if placed.placement is not None else None
+
+
+def safe_fraction(market: Market, simulator: CellSimulator, cell: CellKey) -> float:
+    """Largest fraction of the cell's traffic, below 1, at which it holds, by bisection; at least a quarter is tried."""
+    low, high = 0.0, 1.0
+    middle = 0.85
+    for _ in range(BISECTION_STEPS):
+        if cell_holds(market, simulator, narrowed(cell, middle)):
+            low = middle
+        else:
+            high = middle
+            if high <= LEAST_SAFE_FRACTION:
+                break
+        middle = 0.5 * (low + high) if low > 0 else max(LEAST_SAFE_FRACTION, high * 0.75)
+    return low

@@ -1,0 +1,49 @@
+"""What an engine adds to the kernels of a step, read from its file for one model on one GPU."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiles.engines import Engine, GraphSizes
+from profiles.gpus import Gpu
+from profiles.models import ModelArchitecture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOverheads:
+    """Fixed times of a step on one pipeline stage, in seconds."""
+
+    overhead_s: float
+    prefill_factor: float
+    prefill_floor_s: float
+    sequence_s: float
+
+
+def step_overheads(engine: Engine, gpu: Gpu, model: ModelArchitecture, stage_layers: int) -> StepOverheads:
+    """The engine's fixed times for a stage of so many layers; ProfileError when its file has none for this pair."""
+    terms = engine.terms_for(gpu, model)
+    return StepOverheads(
+        overhead_s=terms.overhead_s,
+        prefill_factor=terms.prefill_factor,
+        prefill_floor_s=terms.prefill_floor_s_per_layer * stage_layers,
+        sequence_s=engine.sequence_s,
+    )
+
+
+def captured_sizes(sizes: GraphSizes) -> NDArray[np.int64]:
+    """The token counts with a CUDA graph, increasing; empty when the engine holds none."""
+    small = range(sizes.small_step, min(sizes.small_until, sizes.largest + 1), sizes.small_step)
+    large = range(sizes.small_until, sizes.largest + 1, sizes.large_step)
+    every = {s for s in (*sizes.first, *small, *large) if s <= sizes.largest}
+    return np.array(sorted(every), dtype=np.int64)
+
+
+def padded_tokens(sizes: GraphSizes, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The tokens a step really computes: the next captured size, or the same number beyond the largest."""
+    captured = captured_sizes(sizes)
+    if captured.size == 0:
+        return tokens
+    index = np.searchsorted(captured, tokens)
+    within = captured[np.minimum(index, captured.size - 1)]
+    return np.where(tokens <= captured[-1], np.where(tokens > 0, within, 0), tokens)

@@ -1,0 +1,257 @@
+"""The kernels that one pipeline stage of a replica runs on one rank, as functions of the tokens in a step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiles.collectives import Interconnect
+from profiles.efficiency import DeviceCurves
+from profiles.errors import ProfileError
+from profiles.evidence import Evidence
+from profiles.gpus import ComputeType, Gpu
+from profiles.models import LatentAttention, MixtureOfExperts, ModelArchitecture
+from profiles.precision import EXPERTS_ONLY, Execution, Quantization, execution, matrix_bytes
+from profiles.roofline import FloatArray, experts_touched, matmul_bytes, roof_s
+
+ACTIVATION_BYTES = 2.0
+LOGIT_PASSES_BYTES = 12.0
+"""Bytes a logit costs in sampling: three passes over fp32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFormat:
+    """How weights of a format are multiplied: operand type, calibrations, bytes of an input element, a factor."""
+
+    quantization: Quantization
+    operand: ComputeType
+    gemm_fit: str
+    moe_fit: str
+    input_bytes: float
+    gemm_factor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel that runs `repeats` times a step; `seconds(T)` is one run with T tokens."""
+
+    name: str
+    repeats: float
+    evidence: Evidence
+    seconds: Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """One rank of a replica: its device, its links and its share of the work."""
+
+    model: ModelArchitecture
+    curves: DeviceCurves
+    links: Interconnect
+    dense: WeightFormat
+    experts: WeightFormat
+    tp: int
+    ep: int
+
+    @property
+    def dp(self) -> int:
+        """Attention ranks (each with a batch of its own) whose tokens meet in the experts."""
+        return max(self.ep // self.tp, 1)
+
+    @property
+    def heads(self) -> float:
+        """Query heads of this rank."""
+        return self.model.heads / self.tp
+
+    @property
+    def kv_heads(self) -> float:
+        """KV heads of this rank: replicated when there are fewer than ranks, one latent for MLA."""
+        return 1.0 if self.model.mla is not None else max(self.model.kv_heads / self.tp, 1.0)
+
+
+def weight_format(quantization: Quantization, gpu: Gpu, fp8_block_factor: float) -> WeightFormat:
+    """How a GPU multiplies weights of that format; ProfileError when it cannot."""
+    how = execution(quantization, gpu.peak_flops)
+    if how is None:
+        known = ", ".join(sorted(gpu.peak_flops))
+        raise ProfileError(f"{gpu.name} cannot run {quantization.value} weights (its arithmetic: {known}).")
+    if how is Execution.WEIGHT_ONLY:
+        return _format(quantization, gpu.half_precision, ("bf16", "int4"), ACTIVATION_BYTES)
+    match quantization:
+        case Quantization.FP32:
+            return _format(quantization, "fp32", ("bf16", "bf16"), 4.0)
+        case Quantization.FP8 | Quantization.INT8:
+            operand: ComputeType = "fp8" if quantization is Quantization.FP8 else "int8"
+            return _format(quantization, operand, ("fp8", "fp8"), 1.0)
+        case Quantization.FP8_BLOCK:
+            return _format(quantization, "fp8", ("fp8", "fp8"), 1.0, fp8_block_factor)
+        case Quantization.NVFP4:
+            return _format(quantization, "fp4", ("fp4", "fp4"), 0.5625)
+        case Quantization.FP16:
+            return _format(quantization, "fp16", ("bf16", "bf16"), ACTIVATION_BYTES)
+        case _:
+            return _format(quantization, gpu.half_precision, ("bf16", "bf16"), ACTIVATION_BYTES)
+
+
+def _format(
+    quantization: Quantization, operand: ComputeType, fits: tuple[str, str], input_bytes: float, factor: float = 1.0
+) -> WeightFormat:
+    return WeightFormat(
+        quantization=quantization,
+        operand=operand,
+        gemm_fit=fits[0],
+        moe_fit=fits[1],
+        input_bytes=input_bytes,
+        gemm_factor=factor,
+    )
+
+
+def rank_formats(quantization: Quantization, gpu: Gpu, fp8_block_factor: float) -> tuple[WeightFormat, WeightFormat]:
+    """(format of the dense layers, format of the routed experts): some formats hold the experts only."""
+    experts = weight_format(quantization, gpu, fp8_block_factor)
+    if quantization not in EXPERTS_ONLY:
+        return experts, experts
+    half = Quantization(gpu.half_precision)
+    return weight_format(half, gpu, fp8_block_factor), experts
+
+
+def stage_kernels(rank: Rank, stage_layers: int) -> list[Kernel]:
+    """Everything a stage of so many layers runs once per step, without attention, sampling and the engine's terms."""
+    mixed = min(stage_layers, rank.model.moe_layers)
+    plain = stage_layers - mixed
+    kernels = [*_attention_kernels(rank, stage_layers), _norms(rank, stage_layers)]
+    if plain:
+        kernels += _mlp_kernels(rank, "mlp", rank.model.intermediate_size, plain)
+    if mixed and rank.model.moe is not None:
+        kernels += _moe_kernels(rank, rank.model.moe, mixed)
+    kernels.append(_elementwise(rank, "embedding", 1, 2 * ACTIVATION_BYTES * rank.model.hidden_size))
+    return kernels + _collective_kernels(rank, stage_layers, mixed)
+
+
+def head_kernels(rank: Rank) -> list[Kernel]:
+    """Output head and sampling, as functions of the sequences that sample; empty for an embedding model."""
+    model = rank.model
+    if model.kind == "embed":
+        return []
+    half = _format(Quantization(rank.curves.gpu.half_precision), rank.curves.gpu.half_precision, ("bf16", "bf16"), 2.0)
+    kernels = [
+        _gemm(rank, "output head", (model.vocab_size / rank.tp, model.hidden_size), 1, half),
+        _elementwise(rank, "sampling", 1, LOGIT_PASSES_BYTES * model.vocab_size),
+    ]
+    if rank.tp > 1:
+        row = ACTIVATION_BYTES * model.vocab_size
+
+        def gather_s(sequences: FloatArray) -> FloatArray:
+            return 0.5 * rank.links.all_reduce_s(rank.tp, row * sequences)
+
+        kernels.append(Kernel(name="gather logits", repeats=1, evidence=rank.links.evidence, seconds=gather_s))
+    return kernels
+
+
+def _attention_kernels(rank: Rank, layers: int) -> list[Kernel]:
+    model = rank.model
+    if model.mla is not None:
+        return _latent_kernels(rank, model.mla, layers)
+    queries, keys = rank.heads * model.head_dim, rank.kv_heads * model.head_dim
+    return [
+        _gemm(rank, "qkv", (queries + 2 * keys, model.hidden_size), layers, rank.dense),
+        _gemm(rank, "attention output", (model.hidden_size, queries), layers, rank.dense),
+    ]
+
+
+def _latent_kernels(rank: Rank, mla: LatentAttention, layers: int) -> list[Kernel]:
+    """MLA's projections; what lifts the latent is read once, whether absorbed (decode) or not (prefill)."""
+    hidden, latent = rank.model.hidden_size, mla.kv_lora_rank + mla.qk_rope_head_dim
+    queries = rank.heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
+    values = rank.heads * (mla.qk_nope_head_dim + mla.v_head_dim)
+    down = (mla.q_lora_rank or 0) + latent
+    return [
+        _gemm(rank, "latent down", (down, hidden), layers, rank.dense),
+        _gemm(rank, "query up", (queries, mla.q_lora_rank or hidden), layers, rank.dense),
+        _gemm(rank, "key value up", (values, mla.kv_lora_rank), layers, rank.dense),
+        _gemm(rank, "attention output", (hidden, rank.heads * mla.v_head_dim), layers, rank.dense),
+    ]
+
+
+def _mlp_kernels(rank: Rank, name: str, intermediate: int, layers: int) -> list[Kernel]:
+    hidden, width, ups = rank.model.hidden_size, intermediate / rank.tp, 2 if rank.model.gated_mlp else 1
+    return [
+        _gemm(rank, f"{name} up", (ups * width, hidden), layers, rank.dense),
+        _elementwise(rank, f"{name} activation", layers, (ups + 1) * ACTIVATION_BYTES * width),
+        _gemm(rank, f"{name} down", (hidden, width), layers, rank.dense),
+    ]
+
+
+def _moe_kernels(rank: Rank, moe: MixtureOfExperts, layers: int) -> list[Kernel]:
+    half = _format(Quantization(rank.curves.gpu.half_precision), rank.curves.gpu.half_precision, ("bf16", "bf16"), 2.0)
+    kernels = [_gemm(rank, "router", (moe.experts, rank.model.hidden_size), layers, half), _experts(rank, moe, layers)]
+    if moe.shared_intermediate_size:
+        kernels += _mlp_kernels(rank, "shared expert", moe.shared_intermediate_size, layers)
+    return kernels
+
+
+def _experts(rank: Rank, moe: MixtureOfExperts, layers: int) -> Kernel:
+    """Grouped GEMM of the routed experts of one rank: experts over ep, their width over what tp leaves."""
+    hidden, width = rank.model.hidden_size, moe.expert_intermediate_size / max(rank.tp // rank.ep, 1)
+    matrices = 3 if rank.model.gated_mlp else 2
+    form = rank.experts
+    roof, imbalance = rank.curves.moe(form.operand, form.moe_fit)
+    expert_bytes = matrices * matrix_bytes(form.quantization, max(round(width), 1), hidden)
+    row_bytes = hidden * (form.input_bytes + 2.0) + width * (form.input_bytes + 4.0)
+
+    def seconds(tokens: FloatArray) -> FloatArray:
+        met = tokens * rank.dp
+        routed = met * moe.experts_per_token / rank.ep
+        touched = experts_touched(met, moe.experts, moe.experts_per_token) / rank.ep
+        flops = 2.0 * matrices * routed * hidden * width * rank.ep**imbalance
+        return roof_s(roof, expert_bytes * touched + routed * row_bytes, flops)
+
+    return Kernel(name="experts", repeats=layers, evidence=rank.curves.evidence, seconds=seconds)
+
+
+def _collective_kernels(rank: Rank, layers: int, mixed: int) -> list[Kernel]:
+    row = ACTIVATION_BYTES * rank.model.hidden_size
+    kernels = []
+    reductions = 2 * layers - (mixed if rank.dp > 1 else 0)
+    if rank.tp > 1:
+
+        def all_reduce_s(tokens: FloatArray) -> FloatArray:
+            return rank.links.all_reduce_s(rank.tp, row * tokens)
+
+        kernels.append(
+            Kernel(name="all-reduce", repeats=reductions, evidence=rank.links.evidence, seconds=all_reduce_s)
+        )
+    if rank.dp > 1 and mixed and rank.model.moe is not None:
+        fan_out = min(rank.model.moe.experts_per_token, rank.ep)
+
+        def all_to_all_s(tokens: FloatArray) -> FloatArray:
+            return rank.links.all_to_all_s(rank.ep, row * fan_out * tokens / rank.tp)
+
+        kernels.append(Kernel(name="all-to-all", repeats=2 * mixed, evidence=Evidence.MODELLED, seconds=all_to_all_s))
+    return kernels
+
+
+def _norms(rank: Rank, layers: int) -> Kernel:
+    return _elementwise(rank, "norms", 2 * layers, 4 * ACTIVATION_BYTES * rank.model.hidden_size)
+
+
+def _elementwise(rank: Rank, name: str, repeats: float, token_bytes: float) -> Kernel:
+    roof = rank.curves.elementwise()
+
+    def seconds(tokens: FloatArray) -> FloatArray:
+        return roof.launch_s + token_bytes * tokens / roof.bytes_per_s
+
+    return Kernel(name=name, repeats=repeats, evidence=rank.curves.evidence, seconds=seconds)
+
+
+def _gemm(rank: Rank, name: str, shape: tuple[float, float], repeats: float, form: WeightFormat) -> Kernel:
+    """A dense product of the step's tokens with `shape` = (outputs, inputs) weights."""
+    outputs, inputs = max(round(shape[0]), 1), max(round(shape[1]), 1)
+    roof = rank.curves.gemm(form.operand, form.gemm_fit)
+    weight_bytes = matrix_bytes(form.quantization, outputs, inputs) / (outputs * inputs)
+
+    def seconds(tokens: FloatArray) -> FloatArray:
+        moved = matmul_bytes(tokens, outputs, inputs, weight_bytes, form.input_bytes)
+        return form.gemm_factor * roof_s(roof, moved, 2.0 * np.asarray(tokens) * outputs * inputs)
+
+    return Kernel(name=name, repeats=repeats, evidence=rank.curves.evidence, seconds=seconds)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner import capacity_kernel as kernel
+from planner.step_lookup_kernel import prefill_attention_s
 from profiles.step_table import StepTable
 
 FloatArray = NDArray[np.float64]
@@ -137,12 +138,13 @@ def _cheapest_mean(cost_s: FloatArray, samples: MixSamples) -> float:
 
 
 def _prefill_attention(table: StepTable, columns: FloatArray) -> FloatArray:
-    packed = (table.prefill_attention_s,)
+    """Seconds of prefill attention of every sample beyond its cached tokens."""
     tokens = columns[:, kernel.IN_TOKENS]
     cached = tokens - columns[:, kernel.COMPUTED_TOKENS]
-    whole = np.array([kernel.prefill_attention_s(packed[0], float(t)) for t in tokens])
-    skipped = np.array([kernel.prefill_attention_s(packed[0], float(t)) for t in cached])
-    return whole - skipped
+    values = table.prefill_attention_s
+    whole = np.array([prefill_attention_s(values, float(t)) for t in tokens])
+    skipped = np.array([prefill_attention_s(values, float(t)) for t in cached])
+    return np.asarray(whole - skipped)
 
 
 def _lines_under(table: StepTable) -> list[tuple[float, float]]:

@@ -16,8 +16,13 @@ import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from planner.step_lookup_kernel import decode_attention_s, dense_s, prefill_attention_s
+
+FloatArray = NDArray[np.float64]
+Arrays = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+"""linear_s, decode_attention_s, prefill_attention_s, sampling_s of a step table."""
 
 # Positions in the vector of scalars.
 OVERHEAD_S, PREFILL_FACTOR, PREFILL_FLOOR_S, STAGES, SEND_S, FRONT_S, FRONT_IN_S, FRONT_OUT_S, CLIENT_S, LAG = range(10)
@@ -27,16 +32,16 @@ MAX_SEQS, MAX_TOKENS, KV_TOKENS, MAX_LEN, COPIES, ARRIVAL_CV, BALANCED, IS_EMBED
 IN_TOKENS, COMPUTED_TOKENS, OUT_TOKENS, TTFT_SLO_S, TPOT_SLO_S, E2E_SLO_S, GROUP = range(7)
 
 FIXED_POINT_ROUNDS = 60
-BISECTION_ROUNDS = 22
+BISECTION_ROUNDS = 17
 
 
 @njit(cache=True, nogil=True)
-def _normal_cdf(z):
+def _normal_cdf(z: float) -> float:
     return 0.5 * math.erfc(-z / 1.4142135623730951)
 
 
 @njit(cache=True, nogil=True)
-def _decode_step_s(arrays, scalars, batch, kv_tokens):
+def _decode_step_s(arrays: Arrays, scalars: FloatArray, batch: float, kv_tokens: float) -> float:
     linear, decode, _prefill, sampling = arrays
     if batch <= 0.0:
         return 0.0
@@ -44,7 +49,9 @@ def _decode_step_s(arrays, scalars, batch, kv_tokens):
 
 
 @njit(cache=True, nogil=True)
-def _mixed_step_s(arrays, scalars, batch, kv_tokens, prefill_tokens, attention_s):
+def _mixed_step_s(
+    arrays: Arrays, scalars: FloatArray, batch: float, kv_tokens: float, prefill_tokens: float, attention_s: float
+) -> float:
     linear, decode, _prefill, sampling = arrays
     step = scalars[OVERHEAD_S] + dense_s(sampling, batch + 1.0)
     step += scalars[PREFILL_FACTOR] * (dense_s(linear, batch + prefill_tokens) + attention_s)
@@ -54,7 +61,9 @@ def _mixed_step_s(arrays, scalars, batch, kv_tokens, prefill_tokens, attention_s
 
 
 @njit(cache=True, nogil=True)
-def _steady_state(arrays, scalars, settings, samples, rate):
+def _steady_state(
+    arrays: Arrays, scalars: FloatArray, settings: FloatArray, samples: FloatArray, rate: float
+) -> tuple[float, float, float, float, float, float, float]:
     """(τ, batch, share of mixed steps, τ_decode, τ_mixed, tokens a mixed step, KV tokens a sequence), or τ = inf."""
     count = samples.shape[0]
     mean_computed = 0.0
@@ -109,7 +118,9 @@ def _steady_state(arrays, scalars, settings, samples, rate):
 
 
 @njit(cache=True, nogil=True)
-def attainment_by_group(arrays, scalars, settings, samples, groups, rate):
+def attainment_by_group(
+    arrays: Arrays, scalars: FloatArray, settings: FloatArray, samples: FloatArray, groups: int, rate: float
+) -> FloatArray:
     """Expected share of each group's requests that attain, shape (groups,); zeros when the state has no limit."""
     result = np.zeros(groups)
     step, batch, mixed_share, decode_step, mixed_step, tokens, context = _steady_state(
@@ -203,7 +214,14 @@ def attainment_by_group(arrays, scalars, settings, samples, groups, rate):
 
 
 @njit(cache=True, nogil=True)
-def largest_rate(arrays, scalars, settings, samples, targets, ceiling_rps):
+def largest_rate(
+    arrays: Arrays,
+    scalars: FloatArray,
+    settings: FloatArray,
+    samples: FloatArray,
+    targets: FloatArray,
+    ceiling_rps: float,
+) -> float:
     """Largest rate a copy at which every group's attainment is at least its target; 0 when no rate is.
 
     Where the attainment can only be bought below one request in flight the answer is still positive.
@@ -230,7 +248,9 @@ def largest_rate(arrays, scalars, settings, samples, targets, ceiling_rps):
 
 
 @njit(cache=True, nogil=True)
-def alone_s(arrays, scalars, settings, samples):
+def alone_s(
+    arrays: Arrays, scalars: FloatArray, settings: FloatArray, samples: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """(TTFT, TPOT) in seconds of each sample served alone, both shape (samples,); TPOT NaN for one token."""
     count = samples.shape[0]
     ttft = np.empty(count)

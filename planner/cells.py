@@ -16,7 +16,6 @@ from planner.score import attained
 from planner.simulate import simulate_many
 from planner.simulate_types import LlmCell, Outcome, Requests, Router, TableCell
 from planner.traffic import Draw
-from profiles.step_table import Component
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -224,7 +223,7 @@ def simulated_cell(queue: Queue, copies: int, router: Router, slo: SloLimits) ->
         return LlmCell(
             table=serving.table,
             copies=copies,
-            kv_blocks=serving.memory.kv_blocks,
+            kv_blocks=max(1, limits.kv_tokens // serving.block_tokens),
             block_tokens=serving.block_tokens,
             max_num_seqs=limits.max_num_seqs,
             max_num_batched_tokens=limits.max_num_batched_tokens,
@@ -234,8 +233,8 @@ def simulated_cell(queue: Queue, copies: int, router: Router, slo: SloLimits) ->
         )
     assert isinstance(serving, LatencyServing), "a queue known only by its capacity cannot be simulated"
     return TableCell(
-        latency_s=serving.table.latency_s,
-        batches=serving.table.batches,
+        latency_s=serving.table.stage_latency_s,
+        batches=serving.table.batch_sizes,
         copies=copies,
         max_batch=serving.max_batch,
         fixed_overhead_s=serving.fixed_overhead_s,
@@ -243,5 +242,3 @@ def simulated_cell(queue: Queue, copies: int, router: Router, slo: SloLimits) ->
         router=router,
     )
 
-
-COMPONENTS = tuple(Component)

@@ -61,7 +61,7 @@ def build(
                 w.name: round(np.mean([draws.get(w.index, k).uniform.size for k in range(draws.count)]))
                 for w in market.workloads
             },
-            confidence_note="each draw is independent traffic of the workload's own law; the planning rule is one-sided 97.7 %",
+            confidence_note="draws are independent; the rule is a one-sided 97.7 % confidence",
         ),
     )
 

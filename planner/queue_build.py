@@ -25,8 +25,10 @@ from planner.templates import SEQUENCE_LIMITS, TOKEN_BUDGETS, Layouted, Refused
 from profiles.layout import Refusal
 from profiles.memory import MemoryBudget, sequence_kv_tokens
 
-SAMPLES = 256
+SAMPLES = 128
 KEPT_PER_FOOTPRINT = 2
+NO_CACHE_TOKENS = 10_000_000
+"""KV tokens of a model that keeps none: more than any batch could ask for."""
 SETTINGS_COPIES = 2
 """Copies at which engine settings are compared: the best settings hardly move with the number."""
 
@@ -147,13 +149,15 @@ def _limits(one: Layouted, mix: Mix, budget: MemoryBudget, seqs: int, tokens: in
     context = columns[:, kernel.IN_TOKENS] + columns[:, kernel.OUT_TOKENS]
     # With sliding windows a sequence holds fewer full tokens than its length: count the cache in lengths of this mix.
     held = np.array([sequence_kv_tokens(one.model.architecture, int(c)) for c in context])
-    embed = one.model.architecture.kind == "embed"
+    cache_tokens = budget.usable_kv_tokens * context.sum() / held.sum()
+    if budget.kv_bytes_per_token == 0:
+        cache_tokens = NO_CACHE_TOKENS
     return ReplicaLimits(
         max_num_seqs=seqs,
         max_num_batched_tokens=tokens,
         max_model_len=one.model.max_model_len,
-        kv_tokens=tokens * 2 if embed else int(budget.usable_kv_tokens * context.sum() / held.sum()),
-        embed=embed,
+        kv_tokens=int(cache_tokens),
+        embed=one.model.architecture.kind == "embed",
         balanced=mix.balanced,
     )
 

@@ -224,7 +224,7 @@ def load_summary(name: str) -> TraceSummary:
     return load_data(FOLDER, name, TraceSummary)
 
 
-def named_lengths(name: str) -> JointLengths:
+def load_lengths(name: str) -> JointLengths:
     """The lengths of a shipped trace; ProfileError with the nearest name when there is none."""
     return load_summary(name).lengths
 

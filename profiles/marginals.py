@@ -45,6 +45,8 @@ class LognormalLength:
 
     def values(self, levels: FloatArray) -> FloatArray:
         """The quantiles at an array of levels in (0, 1)."""
+        if self.cv == 0:
+            return np.full(np.shape(levels), self.length_mean)
         return np.asarray(np.exp(self.mu + self.sigma * normal_quantiles(levels)))
 
     def level(self, length: float) -> float:

@@ -72,9 +72,9 @@ def test_a_token_of_opt_13b_takes_800_kib() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.model)
 def test_tokens_from_the_given_kv_memory(row: PublishedRow) -> None:
-    # The paper prints whole GB and hundreds of tokens. 21 GB of OPT-66B are 9,557 tokens, while 9.7 K tokens are 21.3 GB
-    # (which prints as 21): so tokens are held against the interval that rounds to the printed figure, and back. The
-    # other two rows meet the figure itself.
+    # The paper prints whole GB and hundreds of tokens. 21 GB of OPT-66B are 9,557 tokens, while 9.7 K tokens are
+    # 21.3 GB (which prints as 21): so tokens are held against the interval that rounds to the printed figure, and
+    # back. The other two rows meet the figure itself.
     per_token = kv_bytes_per_token_per_rank(load_model(row.model), KvDtype.FP16, row.gpus, 1)
     tokens = row.kv_gib * GIB / row.gpus / per_token
     assert 0.99 * (row.kv_tokens - 50) <= tokens <= 1.01 * (row.kv_tokens + 50)

@@ -104,7 +104,8 @@ def fluid_capacity_rps(table: StepTable, limits: ReplicaLimits, samples: MixSamp
 
     Busy time: a step with b decodes and x prefill tokens takes at least overhead + A + B·(b + x) for every line (A, B)
     under the linear cost, plus the cheapest attention per KV token; b is capped by memory, by max_num_seqs, and by the
-    TPOT limit (a step must not outlast it on average). The costliest 1 − target of the requests are left out.
+    TPOT limit (a step must not outlast it on average). The serial front end is a second limit. The costliest
+    1 − target of the requests are left out.
     """
     factor = min(1.0, table.prefill_factor)
     lines = _lines_under(table)
@@ -123,7 +124,12 @@ def fluid_capacity_rps(table: StepTable, limits: ReplicaLimits, samples: MixSamp
             steps = columns[:, kernel.COMPUTED_TOKENS] / limits.max_num_batched_tokens
             prefill = prefill + steps * (table.overhead_s + factor * intercept)
         busy = np.maximum(busy, _cheapest_mean(decode + prefill + fixed, samples))
-    mean = float(np.max(busy))
+    front = (
+        table.front_end_request_s
+        + table.front_end_input_token_s * columns[:, kernel.IN_TOKENS]
+        + table.front_end_output_token_s * columns[:, kernel.OUT_TOKENS]
+    )
+    mean = max(float(np.max(busy)), _cheapest_mean(front, samples))
     return 1.0 / mean if mean > 0 else float("inf")
 
 

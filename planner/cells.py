@@ -241,4 +241,3 @@ def simulated_cell(queue: Queue, copies: int, router: Router, slo: SloLimits) ->
         deadline_s=slo.e2e_s,
         router=router,
     )
-

@@ -10,8 +10,9 @@ from planner.cells import CellKey, CellRun, CellSimulator
 from planner.mix_build import Market
 from planner.plan_file import FigureEvidence, Percentiles
 from planner.queues import CapacityServing, LlmServing
+from planner.simulate_types import Outcome
 from profiles.evidence import Evidence, EvidenceShares
-from profiles.step_table import Component
+from profiles.step_table import Component, StepTable
 from profiles.units import ms_from_s
 
 FloatArray = NDArray[np.float64]
@@ -76,10 +77,7 @@ def _evidence(market: Market, runs: Sequence[tuple[CellKey, CellRun]], given: bo
     for cell, run in runs:
         serving = market.queues[cell.queue].template.serving
         if isinstance(serving, LlmServing):
-            for component in Component:
-                spent = float(run.outcome.component_s[component])
-                shares = serving.table.component_evidence[component].fractions or {Evidence.FITTED: 1.0}
-                total = total.plus(EvidenceShares(seconds={e: f * spent for e, f in shares.items()}))
+            total = total.plus(step_evidence(serving.table, run.outcome))
         else:
             total = total.plus(EvidenceShares.of(Evidence.MEASURED, float(run.outcome.busy_s)))
             note = "from the latency table of the spec"
@@ -91,3 +89,13 @@ def _evidence(market: Market, runs: Sequence[tuple[CellKey, CellRun]], given: bo
         shares={e: round(f, 6) for e, f in total.fractions.items()},
         note=note,
     )
+
+
+def step_evidence(table: StepTable, outcome: Outcome) -> EvidenceShares:
+    """Seconds of the simulated steps in each class of evidence, by the evidence of the table's components."""
+    total = EvidenceShares(seconds={})
+    for component in Component:
+        spent = float(outcome.component_s[component])
+        fractions = table.component_evidence[component].fractions or {Evidence.FITTED: 1.0}
+        total = total.plus(EvidenceShares(seconds={e: f * spent for e, f in fractions.items()}))
+    return total

@@ -120,7 +120,7 @@ def _mix(
         rate_rps=total,
         samples=MixSamples(
             matrix=np.concatenate(rows),
-            targets=np.array([w.target for w in workloads]),
+            targets=np.array([w.attainment for w in workloads]),
             arrival_cv=max(w.traffic.arrival_cv for w in workloads),
         ),
         balanced=workloads[0].router != "round_robin",

@@ -48,8 +48,8 @@ class Score:
 def attained(outcome: Outcome, limits: Limits) -> BoolArray:
     """Which requests were served within all limits together, shape (requests,).
 
-    Rejected, dropped and unfinished ones miss; TPOT does not bind a request of one token. Raises ValueError where a TTFT
-    limit is put on an outcome that has no TTFT (latency tables).
+    Rejected, dropped and unfinished ones miss; TPOT does not bind a request of one token. Raises ValueError where a
+    TTFT limit is put on an outcome that has no TTFT (latency tables).
     """
     met = outcome.served.copy()
     if isfinite(limits.ttft_s):

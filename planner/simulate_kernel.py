@@ -1,209 +1,245 @@
-"""LLM replicas step by step, compiled: vLLM's V1 scheduler over a step table. `simulate_reference` says the same slowly.
+"""LLM replicas step by step, compiled: vLLM's V1 scheduler over a step table. `simulate_reference` does it slowly.
 
-A replica keeps its running requests in *lanes* (one int32 row a quantity, in running order), so that the decodes of a step are a few
-vector instructions. Only the last lane can hold a prompt that is not yet fully scheduled: a prompt is cut only where
-the token budget ends, and nothing is admitted after it.
+A replica keeps its running requests in *lanes* (one int32 row a quantity, in running order), so that the decodes of a
+step are a few vector instructions. Only the last lane can hold a prompt that is not yet fully scheduled: a prompt is
+cut only where the token budget ends, and nothing is admitted after it.
 
 Events at equal times: step ends, then arrivals, then step starts; among replicas the lowest index. A request is
 visible to a step that starts at the very time at which it left the front end.
 """
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from planner.simulate_types import FloatArray, IntArray
 from planner.step_lookup_kernel import decode_attention_s, dense_s, prefill_attention_s
 
-# Columns of the request integers (one cache line a request).
+# Columns of the request integers (one cache line a request). NEXT: of the waiting list; PENDING: slot of a step that
+# still samples for a request that was preempted meanwhile, else −1.
 INPUT, OUTPUT, CACHED, GENERATED, NEXT, REPLICA, PREEMPTED, PENDING = range(8)
+REQUEST_INTS = 8
 # Columns of the request times.
 ARRIVAL, VISIBLE, TTFT, E2E = range(4)
-# Rows of the lanes. ROOM: tokens that still fit the blocks held; LEFT: tokens still to sample; CONTEXT: KV tokens that the
-# next decode attends to (tokens scheduled + 1); FLIGHT: slot of the step that samples for the lane, else −1; FIRST: 1 while that
-# step's token is the request's first.
+REQUEST_TIMES = 4
+# Rows of the lanes. ROOM: tokens that still fit the blocks held; LEFT: tokens still to sample; CONTEXT: KV tokens that
+# the next decode attends to (tokens scheduled + 1); FLIGHT: slot of the step that samples for the lane, else −1;
+# FIRST: 1 while that step's token is the request's first.
 REQUEST, ROOM, LEFT, CONTEXT, FLIGHT, FIRST = range(6)
 LANE_ROWS = 6
-# Columns of a replica's integers. READY: lanes not in flight; PARTIAL: 1 when the last lane's prompt is unfinished; PENDERS:
-# requests that were preempted while a step samples for them; STALLED: 1 when a start found nothing, until a step ends.
+# Columns of a replica's integers. READY: lanes not in flight; PARTIAL: 1 when the last lane's prompt is unfinished;
+# HEAD, TAIL: the waiting list, front end included; USED: blocks held; QUEUED: blocks that the waiting ones need;
+# FLIGHTS, OLDEST: steps in flight, slot of the first; PENDERS: waiting requests with a PENDING step; STALLED: 1 when
+# a start found nothing to schedule, until a step ends.
 RUNNING, READY, PARTIAL, HEAD, TAIL, USED, QUEUED, UNFINISHED, FLIGHTS, OLDEST, PENDERS, STALLED = range(12)
 REPLICA_INTS = 12
-# Columns of a replica's times, then `stages` times when each stage is free, then `stages` ends of the steps in flight.
+# Columns of a replica's times; then `stages` times when each stage is free; then `stages` ends of the steps in flight.
 CLOCK, LAST_START, FRONT_FREE = range(3)
 REPLICA_TIMES = 3
 # Settings of the cell.
-KV_BLOCKS, BLOCK, SEATS, BUDGET, EMBED, STAGES, LAG, MAX_LEN, ROUTER, CLOSED = range(10)
+KV_BLOCKS, BLOCK, SEATS, BUDGET, EMBED, STAGES, LAG, MAX_LEN, ROUTER = range(9)
 # Scalars of the step table.
 OVERHEAD_S, PREFILL_FACTOR, FLOOR_S, SEND_S, FRONT_S, FRONT_IN_S, FRONT_OUT_S, CLIENT_S = range(8)
-# Totals: the components first, in the order of step_table.Component.
-ENGINE, BUSY, STEPS, PEAK, FAILED = 4, 5, 6, 7, 8
+# Totals: first the components, in the order of step_table.Component.
+LINEAR, DECODE, PREFILL, SAMPLING, ENGINE, BUSY, STEPS, PEAK, FAILED = range(9)
 TOTALS = 9
-# Cursor of the closed loop: the next client to start, the queue of clients that became free.
-NEXT_START, FREE_HEAD, FREE_TAIL = range(3)
+# Values of simulate_types.Router.
+ROUND_ROBIN, LEAST_LOADED = range(2)
 
-ROUND_ROBIN, LEAST_LOADED, LEAST_KV = range(3)
+# The parts of the loop allocate nothing: their arrays belong to `simulate_llm`, and counting references would cost
+# most of the speed. numba refuses to compile an allocation under `_nrt=False`. (One `njit(...)` object for all functions
+# would lose its options after the first.)
+LEAN = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+
+LaneArray = NDArray[np.int32]
+Tables = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 
 
-@njit(cache=True, nogil=True)
+class Run(NamedTuple):
+    """All of one simulation. `tables`: seconds of linear, decode attention, prefill attention, sampling.
+
+    `free_s[:freed[0]]`: when requests ended at their clients, in the order of the ends. `next_s`: room for one time a
+    replica. Shapes: requests (n, REQUEST_INTS), times (n, REQUEST_TIMES), lanes (copies, LANE_ROWS, seats), replicas
+    (copies, REPLICA_INTS), clocks (copies, REPLICA_TIMES + 2 stages), totals (TOTALS,), free_s (n,), next_s (copies,).
+    """
+
+    settings: IntArray
+    scalars: FloatArray
+    tables: Tables
+    requests: IntArray
+    times: FloatArray
+    lanes: LaneArray
+    replicas: IntArray
+    clocks: FloatArray
+    totals: FloatArray
+    free_s: FloatArray
+    freed: IntArray
+    next_s: FloatArray
+
+
+@njit(**LEAN)
 def _blocks(tokens: int, block_tokens: int) -> int:
     return (tokens + block_tokens - 1) // block_tokens
 
 
-@njit(cache=True, nogil=True)
-def _next_event(replicas, clocks, times, rep, stages):  # type: ignore[no-untyped-def]
+@njit(**LEAN)
+def _next_event(run: Run, rep: int) -> tuple[float, int]:
     """(time, 1 for a step start or 0 for a step end) of what the replica does next; time inf when nothing."""
+    me, clock = run.replicas[rep], run.clocks[rep]
+    stages = run.settings[STAGES]
     end = np.inf
     start = np.inf
-    flights = replicas[rep, FLIGHTS]
-    if flights > 0:
-        end = clocks[rep, REPLICA_TIMES + stages + replicas[rep, OLDEST]]
-    if flights < stages and replicas[rep, STALLED] == 0:
-        free = max(clocks[rep, REPLICA_TIMES], clocks[rep, CLOCK])
-        head = replicas[rep, HEAD]
-        if replicas[rep, READY] > 0:
+    if me[FLIGHTS] > 0:
+        end = clock[REPLICA_TIMES + stages + me[OLDEST]]
+    if me[FLIGHTS] < stages and me[STALLED] == 0:
+        free = max(clock[REPLICA_TIMES], clock[CLOCK])
+        if me[READY] > 0:
             start = free
-        elif head >= 0:
-            start = max(free, times[head, VISIBLE])
+        elif me[HEAD] >= 0:
+            start = max(free, run.times[me[HEAD], VISIBLE])
     if end <= start:
         return end, 0
     return start, 1
 
 
-@njit(cache=True, nogil=True)
-def _end_step(settings, scalars, requests, times, lanes, replicas, clocks, free_s, cursor, rep):  # type: ignore[no-untyped-def]
+@njit(**LEAN)
+def _token_arrives(run: Run, rep: int, r: int, now: float, is_first: bool, is_last: bool) -> None:
+    """The client's view of a token: the first one sets TTFT, the last one ends the request."""
+    since = run.times[r, ARRIVAL] - run.scalars[CLIENT_S]
+    if is_first:
+        run.times[r, TTFT] = now - since
+    if is_last:
+        run.times[r, E2E] = now - since
+        run.replicas[rep, UNFINISHED] -= 1
+        run.free_s[run.freed[0]] = now + run.scalars[CLIENT_S]
+        run.freed[0] += 1
+
+
+@njit(**LEAN)
+def _end_step(run: Run, rep: int) -> None:
     """The oldest step in flight ends: its requests get their tokens, finished ones leave."""
-    stages = settings[STAGES]
-    slot = replicas[rep, OLDEST]
-    now = clocks[rep, REPLICA_TIMES + stages + slot]
-    clocks[rep, CLOCK] = now
-    replicas[rep, OLDEST] = (slot + 1) % stages
-    replicas[rep, FLIGHTS] -= 1
-    replicas[rep, STALLED] = 0
-    client_s = scalars[CLIENT_S]
-    count = replicas[rep, RUNNING]
-    request, room, left = lanes[rep, REQUEST], lanes[rep, ROOM], lanes[rep, LEFT]
-    context, flight, first = lanes[rep, CONTEXT], lanes[rep, FLIGHT], lanes[rep, FIRST]
-    landed = 0
-    special = 0
+    me, clock, lanes = run.replicas[rep], run.clocks[rep], run.lanes[rep]
+    stages = run.settings[STAGES]
+    slot = me[OLDEST]
+    now = clock[REPLICA_TIMES + stages + slot]
+    clock[CLOCK] = now
+    me[OLDEST] = (slot + 1) % stages
+    me[FLIGHTS] -= 1
+    me[STALLED] = 0
+    left, flight, first = lanes[LEFT], lanes[FLIGHT], lanes[FIRST]
+    landed = np.int64(0)
+    special = np.int64(0)
     this = np.int32(slot)
-    for i in range(count):
+    for i in range(me[RUNNING]):
         mine = np.int32(flight[i] == this)
         flight[i] -= mine * (this + 1)
         left[i] -= mine
         landed += mine
         special += mine & (first[i] | np.int32(left[i] == 0))
-    replicas[rep, READY] += landed
+    me[READY] += landed
     if special > 0:
-        kept = 0
-        for i in range(count):
-            if flight[i] < 0:
-                r = request[i]
-                if first[i] == 1:
-                    first[i] = 0
-                    times[r, TTFT] = now - times[r, ARRIVAL] + client_s
-                if left[i] == 0:
-                    times[r, E2E] = now - times[r, ARRIVAL] + client_s
-                    replicas[rep, USED] -= (context[i] - 1 + room[i]) // settings[BLOCK]
-                    replicas[rep, UNFINISHED] -= 1
-                    replicas[rep, READY] -= 1
-                    if settings[CLOSED] == 1:
-                        free_s[cursor[FREE_TAIL]] = now + client_s
-                        cursor[FREE_TAIL] += 1
-                    continue
-            if kept < i:
-                request[kept] = request[i]
-                room[kept] = room[i]
-                left[kept] = left[i]
-                context[kept] = context[i]
-                flight[kept] = flight[i]
-                first[kept] = first[i]
-            kept += 1
-        replicas[rep, RUNNING] = kept
-    if replicas[rep, PENDERS] > 0:
-        _land_preempted(settings, scalars, requests, times, replicas, free_s, cursor, rep, slot, now)
+        _first_and_last(run, rep, now)
+    if me[PENDERS] > 0:
+        _land_preempted(run, rep, slot, now)
 
 
-@njit(cache=True, nogil=True)
-def _land_preempted(settings, scalars, requests, times, replicas, free_s, cursor, rep, slot, now):  # type: ignore[no-untyped-def]
-    """Requests preempted while this step sampled for them get its token where they wait."""
-    client_s = scalars[CLIENT_S]
+@njit(**LEAN)
+def _first_and_last(run: Run, rep: int, now: float) -> None:
+    """Note the first tokens of a step that ended, and take the finished requests out of the lanes."""
+    me, lanes = run.replicas[rep], run.lanes[rep]
+    kept = 0
+    for i in range(me[RUNNING]):
+        if lanes[FLIGHT, i] < 0 and (lanes[FIRST, i] == 1 or lanes[LEFT, i] == 0):
+            done = lanes[LEFT, i] == 0
+            _token_arrives(run, rep, lanes[REQUEST, i], now, lanes[FIRST, i] == 1, done)
+            lanes[FIRST, i] = 0
+            if done:
+                me[USED] -= (lanes[CONTEXT, i] - 1 + lanes[ROOM, i]) // run.settings[BLOCK]
+                me[READY] -= 1
+                continue
+        if kept < i:
+            for row in range(LANE_ROWS):
+                lanes[row, kept] = lanes[row, i]
+        kept += 1
+    me[RUNNING] = kept
+
+
+@njit(**LEAN)
+def _land_preempted(run: Run, rep: int, slot: int, now: float) -> None:
+    """Requests that were preempted while this step sampled for them get its token where they wait."""
+    me, requests = run.replicas[rep], run.requests
+    block = run.settings[BLOCK]
     before = -1
-    r = replicas[rep, HEAD]
-    while r >= 0 and replicas[rep, PENDERS] > 0:
+    r = me[HEAD]
+    while r >= 0 and me[PENDERS] > 0:
         after = requests[r, NEXT]
-        if requests[r, PENDING] != slot:
-            before = r
-            r = after
-            continue
-        requests[r, PENDING] = -1
-        replicas[rep, PENDERS] -= 1
-        tokens = requests[r, INPUT] + requests[r, GENERATED]
-        replicas[rep, QUEUED] -= _blocks(tokens, settings[BLOCK])
-        if requests[r, GENERATED] == 0:
-            times[r, TTFT] = now - times[r, ARRIVAL] + client_s
-        requests[r, GENERATED] += 1
-        if requests[r, GENERATED] < requests[r, OUTPUT]:
-            replicas[rep, QUEUED] += _blocks(tokens + 1, settings[BLOCK])
-            before = r
-            r = after
-            continue
-        times[r, E2E] = now - times[r, ARRIVAL] + client_s
-        replicas[rep, UNFINISHED] -= 1
-        if settings[CLOSED] == 1:
-            free_s[cursor[FREE_TAIL]] = now + client_s
-            cursor[FREE_TAIL] += 1
-        if before >= 0:
-            requests[before, NEXT] = after
-        else:
-            replicas[rep, HEAD] = after
-        if after < 0:
-            replicas[rep, TAIL] = before
+        if requests[r, PENDING] == slot:
+            requests[r, PENDING] = -1
+            me[PENDERS] -= 1
+            tokens = requests[r, INPUT] + requests[r, GENERATED]
+            me[QUEUED] -= _blocks(tokens, block)
+            requests[r, GENERATED] += 1
+            done = requests[r, GENERATED] == requests[r, OUTPUT]
+            _token_arrives(run, rep, r, now, requests[r, GENERATED] == 1, done)
+            if done:
+                if before >= 0:
+                    requests[before, NEXT] = after
+                else:
+                    me[HEAD] = after
+                if after < 0:
+                    me[TAIL] = before
+                r = after
+                continue
+            me[QUEUED] += _blocks(tokens + 1, block)
+        before = r
         r = after
 
 
-@njit(cache=True, nogil=True)
-def _preempt_last(settings, requests, lanes, replicas, rep):  # type: ignore[no-untyped-def]
+@njit(**LEAN)
+def _preempt_last(run: Run, rep: int) -> None:
     """The last running request loses its blocks and goes to the front of the waiting ones, to be recomputed."""
-    last = replicas[rep, RUNNING] - 1
-    r = lanes[rep, REQUEST, last]
-    held = (lanes[rep, CONTEXT, last] - 1 + lanes[rep, ROOM, last]) // settings[BLOCK]
-    replicas[rep, USED] -= held
-    requests[r, GENERATED] = requests[r, OUTPUT] - lanes[rep, LEFT, last]
+    me, lanes, requests = run.replicas[rep], run.lanes[rep], run.requests
+    block = run.settings[BLOCK]
+    last = me[RUNNING] - 1
+    r = lanes[REQUEST, last]
+    me[USED] -= (lanes[CONTEXT, last] - 1 + lanes[ROOM, last]) // block
+    requests[r, GENERATED] = requests[r, OUTPUT] - lanes[LEFT, last]
     requests[r, CACHED] = 0
     requests[r, PREEMPTED] += 1
-    slot = lanes[rep, FLIGHT, last]
-    requests[r, PENDING] = slot
-    if slot >= 0:
-        replicas[rep, PENDERS] += 1
+    requests[r, PENDING] = lanes[FLIGHT, last]
+    if lanes[FLIGHT, last] >= 0:
+        me[PENDERS] += 1
     else:
-        replicas[rep, READY] -= 1
-    requests[r, NEXT] = replicas[rep, HEAD]
-    if replicas[rep, HEAD] < 0:
-        replicas[rep, TAIL] = r
-    replicas[rep, HEAD] = r
-    replicas[rep, QUEUED] += _blocks(requests[r, INPUT] + requests[r, GENERATED], settings[BLOCK])
-    replicas[rep, RUNNING] = last
-    replicas[rep, PARTIAL] = 0
+        me[READY] -= 1
+    requests[r, NEXT] = me[HEAD]
+    if me[HEAD] < 0:
+        me[TAIL] = r
+    me[HEAD] = r
+    me[QUEUED] += _blocks(requests[r, INPUT] + requests[r, GENERATED], block)
+    me[RUNNING] = last
+    me[PARTIAL] = 0
 
 
-@njit(cache=True, nogil=True)
-def _decode_all(settings, lanes, replicas, rep, slot):  # type: ignore[no-untyped-def]
-    """(sequences, KV tokens) of a step's decodes when every new block is there; (−1, 0), and nothing done, when not."""
-    count = replicas[rep, RUNNING] - replicas[rep, PARTIAL]
-    room, context, flight = lanes[rep, ROOM], lanes[rep, CONTEXT], lanes[rep, FLIGHT]
-    free = settings[KV_BLOCKS] - replicas[rep, USED]
+@njit(**LEAN)
+def _decode_all(run: Run, rep: int, slot: int) -> tuple[int, int]:
+    """(sequences, KV tokens) of a step's decodes when every new block is there; (−1, 0), nothing done, when not."""
+    me, lanes = run.replicas[rep], run.lanes[rep]
+    room, context, flight = lanes[ROOM], lanes[CONTEXT], lanes[FLIGHT]
+    count = me[RUNNING] - me[PARTIAL]
+    free = run.settings[KV_BLOCKS] - me[USED]
     if free < count:
-        needed = 0
+        needed = np.int64(0)
         for i in range(count):
             needed += np.int32(flight[i] < 0) & np.int32(room[i] == 0)
         if needed > free:
             return -1, 0
-    block = np.int32(settings[BLOCK])
+    block = np.int32(run.settings[BLOCK])
     landing = np.int32(slot + 1)
-    sequences = 0
-    tokens = 0
-    opened = 0
+    sequences = np.int64(0)
+    tokens = np.int64(0)
+    opened = np.int64(0)
     for i in range(count):
         ready = np.int32(flight[i] < 0)
         new = ready & np.int32(room[i] == 0)
@@ -213,200 +249,214 @@ def _decode_all(settings, lanes, replicas, rep, slot):  # type: ignore[no-untype
         room[i] += new * block - ready
         context[i] += ready
         flight[i] += ready * landing
-    replicas[rep, USED] += opened
-    replicas[rep, READY] -= sequences
+    me[USED] += opened
+    me[READY] -= sequences
     return sequences, tokens
 
 
-@njit(cache=True, nogil=True)
-def _decode_in_order(settings, requests, lanes, replicas, rep, slot):  # type: ignore[no-untyped-def]
+@njit(**LEAN)
+def _decode_in_order(run: Run, rep: int, slot: int) -> tuple[int, int]:
     """(sequences, KV tokens) of a step's decodes when blocks are short: in order, preempting from the tail."""
+    me, lanes = run.replicas[rep], run.lanes[rep]
+    kv_blocks = run.settings[KV_BLOCKS]
     sequences = 0
     tokens = 0
     i = 0
-    while i < replicas[rep, RUNNING] - replicas[rep, PARTIAL]:
-        if lanes[rep, FLIGHT, i] >= 0:
+    while i < me[RUNNING] - me[PARTIAL]:
+        if lanes[FLIGHT, i] >= 0:
             i += 1
             continue
-        if lanes[rep, ROOM, i] == 0:
-            while replicas[rep, USED] == settings[KV_BLOCKS] and replicas[rep, RUNNING] > i:
-                _preempt_last(settings, requests, lanes, replicas, rep)
-            if replicas[rep, RUNNING] == i:
+        if lanes[ROOM, i] == 0:
+            while me[USED] == kv_blocks and me[RUNNING] > i:
+                _preempt_last(run, rep)
+            if me[RUNNING] == i:
                 break
-            replicas[rep, USED] += 1
-            lanes[rep, ROOM, i] = settings[BLOCK]
-        tokens += lanes[rep, CONTEXT, i]
+            me[USED] += 1
+            lanes[ROOM, i] = run.settings[BLOCK]
+        tokens += lanes[CONTEXT, i]
         sequences += 1
-        lanes[rep, ROOM, i] -= 1
-        lanes[rep, CONTEXT, i] += 1
-        lanes[rep, FLIGHT, i] = slot
-        replicas[rep, READY] -= 1
+        lanes[ROOM, i] -= 1
+        lanes[CONTEXT, i] += 1
+        lanes[FLIGHT, i] = slot
+        me[READY] -= 1
         i += 1
     return sequences, tokens
 
 
-@njit(cache=True, nogil=True)
-def _continue_prompt(settings, prefill_s, requests, lanes, replicas, rep, slot, budget):  # type: ignore[no-untyped-def]
-    """(tokens, 1 if they end the prompt, attention seconds) of the next chunk of the last lane; 0 tokens: it was preempted."""
-    last = replicas[rep, RUNNING] - 1
-    r = lanes[rep, REQUEST, last]
-    done = lanes[rep, CONTEXT, last] - 1
-    remaining = requests[r, INPUT] + requests[r, OUTPUT] - lanes[rep, LEFT, last] - done
+@njit(**LEAN)
+def _chunk_attention_s(run: Run, done: int, chunk: int) -> float:
+    """Seconds of prefill attention of `chunk` tokens after `done`."""
+    prefill_s = run.tables[2]
+    return prefill_attention_s(prefill_s, float(done + chunk)) - prefill_attention_s(prefill_s, float(done))
+
+
+@njit(**LEAN)
+def _continue_prompt(run: Run, rep: int, slot: int, budget: int) -> tuple[int, int, float]:
+    """(tokens, 1 if they end the prompt, attention seconds) of the last lane's next chunk; no tokens: preempted."""
+    me, lanes, requests = run.replicas[rep], run.lanes[rep], run.requests
+    last = me[RUNNING] - 1
+    r = lanes[REQUEST, last]
+    done = lanes[CONTEXT, last] - 1
+    remaining = requests[r, INPUT] + requests[r, OUTPUT] - lanes[LEFT, last] - done
     chunk = min(remaining, budget)
-    opened = _blocks(max(chunk - lanes[rep, ROOM, last], 0), settings[BLOCK])
-    if opened > settings[KV_BLOCKS] - replicas[rep, USED]:
-        _preempt_last(settings, requests, lanes, replicas, rep)
+    opened = _blocks(max(chunk - lanes[ROOM, last], 0), run.settings[BLOCK])
+    if opened > run.settings[KV_BLOCKS] - me[USED]:
+        _preempt_last(run, rep)
         return 0, 0, 0.0
-    replicas[rep, USED] += opened
-    lanes[rep, ROOM, last] += opened * settings[BLOCK] - chunk
-    lanes[rep, CONTEXT, last] += chunk
+    me[USED] += opened
+    lanes[ROOM, last] += opened * run.settings[BLOCK] - chunk
+    lanes[CONTEXT, last] += chunk
     ended = 0
     if chunk == remaining:
         ended = 1
-        lanes[rep, FLIGHT, last] = slot
-        lanes[rep, FIRST, last] = 1 if lanes[rep, LEFT, last] == requests[r, OUTPUT] else 0
-        replicas[rep, PARTIAL] = 0
-        replicas[rep, READY] -= 1
-    attention = prefill_attention_s(prefill_s, float(done + chunk)) - prefill_attention_s(prefill_s, float(done))
-    return chunk, ended, attention
+        lanes[FLIGHT, last] = slot
+        lanes[FIRST, last] = 1 if lanes[LEFT, last] == requests[r, OUTPUT] else 0
+        me[PARTIAL] = 0
+        me[READY] -= 1
+    return chunk, ended, _chunk_attention_s(run, done, chunk)
 
 
-@njit(cache=True, nogil=True)
-def _admit(settings, prefill_s, requests, times, lanes, replicas, rep, slot, budget, seen_s):  # type: ignore[no-untyped-def]
-    """(tokens, prompts ended, chunks, attention seconds) of the waiting requests visible by `seen_s` that the step takes in."""
-    block = settings[BLOCK]
+@njit(**LEAN)
+def _admit(run: Run, rep: int, slot: int, budget: int, seen_s: float) -> tuple[int, int, int, float]:
+    """(tokens, prompts ended, chunks, attention seconds) of requests, visible by `seen_s`, that the step takes in."""
+    me, lanes, requests = run.replicas[rep], run.lanes[rep], run.requests
+    block = run.settings[BLOCK]
     tokens = 0
     ended = 0
     chunks = 0
-    attention = 0.0
-    while replicas[rep, HEAD] >= 0 and tokens < budget and replicas[rep, RUNNING] < settings[SEATS]:
-        r = replicas[rep, HEAD]
-        if times[r, VISIBLE] > seen_s or requests[r, PENDING] >= 0:
+    attention_s = 0.0
+    while me[HEAD] >= 0 and tokens < budget and me[RUNNING] < run.settings[SEATS]:
+        r = me[HEAD]
+        if run.times[r, VISIBLE] > seen_s or requests[r, PENDING] >= 0:
             break
         done = requests[r, CACHED]
         total = requests[r, INPUT] + requests[r, GENERATED]
         chunk = min(total - done, budget - tokens)
         opened = _blocks(done + chunk, block)
-        if opened > settings[KV_BLOCKS] - replicas[rep, USED]:
+        if opened > run.settings[KV_BLOCKS] - me[USED]:
             break
-        replicas[rep, HEAD] = requests[r, NEXT]
-        if replicas[rep, HEAD] < 0:
-            replicas[rep, TAIL] = -1
-        replicas[rep, QUEUED] -= _blocks(total, block)
-        replicas[rep, USED] += opened
-        lane = replicas[rep, RUNNING]
-        replicas[rep, RUNNING] += 1
-        lanes[rep, REQUEST, lane] = r
-        lanes[rep, ROOM, lane] = opened * block - done - chunk
-        lanes[rep, LEFT, lane] = requests[r, OUTPUT] - requests[r, GENERATED]
-        lanes[rep, CONTEXT, lane] = done + chunk + 1
+        me[HEAD] = requests[r, NEXT]
+        if me[HEAD] < 0:
+            me[TAIL] = -1
+        me[QUEUED] -= _blocks(total, block)
+        me[USED] += opened
+        lane = me[RUNNING]
+        me[RUNNING] += 1
+        lanes[REQUEST, lane] = r
+        lanes[ROOM, lane] = opened * block - done - chunk
+        lanes[LEFT, lane] = requests[r, OUTPUT] - requests[r, GENERATED]
+        lanes[CONTEXT, lane] = done + chunk + 1
         if done + chunk == total:
-            lanes[rep, FLIGHT, lane] = slot
-            lanes[rep, FIRST, lane] = 1 if requests[r, GENERATED] == 0 else 0
+            lanes[FLIGHT, lane] = slot
+            lanes[FIRST, lane] = 1 if requests[r, GENERATED] == 0 else 0
             ended += 1
         else:
-            lanes[rep, FLIGHT, lane] = -1
-            lanes[rep, FIRST, lane] = 0
-            replicas[rep, PARTIAL] = 1
-            replicas[rep, READY] += 1
+            lanes[FLIGHT, lane] = -1
+            lanes[FIRST, lane] = 0
+            me[PARTIAL] = 1
+            me[READY] += 1
         tokens += chunk
         chunks += 1
-        attention += prefill_attention_s(prefill_s, float(done + chunk)) - prefill_attention_s(prefill_s, float(done))
-    return tokens, ended, chunks, attention
+        attention_s += _chunk_attention_s(run, done, chunk)
+    return tokens, ended, chunks, attention_s
 
 
-@njit(cache=True, nogil=True)
-def _start_step(settings, scalars, tables, requests, times, lanes, replicas, clocks, totals, rep, now):  # type: ignore[no-untyped-def]
+@njit(**LEAN)
+def _start_step(run: Run, rep: int, now: float) -> None:
     """Schedule and launch a step, or note that there is nothing to schedule before a step ends."""
-    linear_s, decode_s, prefill_s, sampling_s = tables
-    stages = settings[STAGES]
-    clocks[rep, CLOCK] = now
-    slot = (replicas[rep, OLDEST] + replicas[rep, FLIGHTS]) % stages
-    queued = replicas[rep, QUEUED]
-    sequences, kv_tokens = _decode_all(settings, lanes, replicas, rep, slot)
-    short = sequences < 0
-    if short:
-        sequences, kv_tokens = _decode_in_order(settings, requests, lanes, replicas, rep, slot)
+    me, clock, settings = run.replicas[rep], run.clocks[rep], run.settings
+    clock[CLOCK] = now
+    slot = (me[OLDEST] + me[FLIGHTS]) % settings[STAGES]
+    sequences, kv_tokens = _decode_all(run, rep, slot)
+    preempted = sequences < 0
+    if preempted:
+        sequences, kv_tokens = _decode_in_order(run, rep, slot)
     tokens = sequences
     samples = sequences
     chunks = 0
-    attention = 0.0
-    if replicas[rep, PARTIAL] == 1:
-        chunk, ended, seconds = _continue_prompt(
-            settings, prefill_s, requests, lanes, replicas, rep, slot, settings[BUDGET] - tokens
-        )
-        short = chunk == 0
-        if chunk > 0:
-            tokens += chunk
-            samples += ended
-            chunks = 1
-            attention = seconds
-    # `short` may be set although nothing was preempted in the end only if it is sequences < 0, which always preempts.
-    if not short and replicas[rep, HEAD] >= 0:
-        seen_s = now if settings[LAG] == 0 else clocks[rep, LAST_START]
+    attention_s = 0.0
+    if me[PARTIAL] == 1:
+        tokens_more, samples_more, attention_s = _continue_prompt(run, rep, slot, settings[BUDGET] - tokens)
+        tokens += tokens_more
+        samples += samples_more
+        chunks = 1 if tokens_more > 0 else 0
+        preempted = tokens_more == 0
+    if not preempted and me[HEAD] >= 0:
+        seen_s = now if settings[LAG] == 0 else clock[LAST_START]
         while True:
-            chunk, ended, admitted, seconds = _admit(
-                settings, prefill_s, requests, times, lanes, replicas, rep, slot, settings[BUDGET] - tokens, seen_s
-            )
-            tokens += chunk
-            samples += ended
-            chunks += admitted
-            attention += seconds
+            tokens_more, samples_more, chunks_more, seconds = _admit(run, rep, slot, settings[BUDGET] - tokens, seen_s)
+            tokens += tokens_more
+            samples += samples_more
+            chunks += chunks_more
+            attention_s += seconds
             # A step that would be empty takes no time: whoever is visible now enters this one.
             if tokens > 0 or seen_s >= now:
                 break
             seen_s = now
     if tokens == 0:
-        replicas[rep, STALLED] = 1
-        if replicas[rep, FLIGHTS] == 0:
-            totals[FAILED] = 1.0
+        me[STALLED] = 1
+        if me[FLIGHTS] == 0:
+            run.totals[FAILED] = 1.0
         return
     if settings[EMBED] == 1:
         samples = 0
+    stage_s = _stage_s(run, tokens, sequences, kv_tokens, chunks, attention_s, samples)
+    run.totals[PEAK] = max(run.totals[PEAK], float(me[USED]))
+    clock[LAST_START] = now
+    me[FLIGHTS] += 1
+    # Stages serve the batches in order: a short step behind a long one waits for it.
+    at = now
+    for stage in range(settings[STAGES]):
+        if stage > 0:
+            at += run.scalars[SEND_S] * tokens
+        at = max(at, clock[REPLICA_TIMES + stage]) + stage_s
+        clock[REPLICA_TIMES + stage] = at
+    clock[REPLICA_TIMES + settings[STAGES] + slot] = at
+
+
+@njit(**LEAN)
+def _stage_s(
+    run: Run, tokens: int, sequences: int, kv_tokens: int, chunks: int, attention_s: float, samples: int
+) -> float:
+    """Seconds of a step on one stage (formula of profiles.step_table), added to the totals part by part."""
+    linear_s, decode_s, _, sampling_s = run.tables
+    scalars, totals = run.scalars, run.totals
     factor = scalars[PREFILL_FACTOR] if chunks > 0 else 1.0
     linear = factor * dense_s(linear_s, float(tokens))
     decode = decode_attention_s(decode_s, float(sequences), float(kv_tokens))
-    prefill = factor * attention
+    prefill = factor * attention_s
     sampling = dense_s(sampling_s, float(samples))
     engine = scalars[OVERHEAD_S]
     stage_s = linear + decode + prefill + sampling + engine
     if chunks > 0 and stage_s < scalars[FLOOR_S]:
         engine += scalars[FLOOR_S] - stage_s
         stage_s = scalars[FLOOR_S]
-    totals[0] += linear
-    totals[1] += decode
-    totals[2] += prefill
-    totals[3] += sampling
+    totals[LINEAR] += linear
+    totals[DECODE] += decode
+    totals[PREFILL] += prefill
+    totals[SAMPLING] += sampling
     totals[ENGINE] += engine
     totals[BUSY] += stage_s
     totals[STEPS] += 1.0
-    totals[PEAK] = max(totals[PEAK], float(replicas[rep, USED]))
-    clocks[rep, LAST_START] = now
-    replicas[rep, FLIGHTS] += 1
-    # Stages serve the batches in order: a short step behind a long one waits for it.
-    at = now
-    for stage in range(stages):
-        if stage > 0:
-            at += scalars[SEND_S] * tokens
-        at = max(at, clocks[rep, REPLICA_TIMES + stage]) + stage_s
-        clocks[rep, REPLICA_TIMES + stage] = at
-    clocks[rep, REPLICA_TIMES + stages + slot] = at
+    return stage_s
 
 
-@njit(cache=True, nogil=True)
-def _route(settings, replicas, turn):  # type: ignore[no-untyped-def]
+@njit(**LEAN)
+def _route(run: Run, turn: int) -> int:
+    """The replica of a request that arrives now."""
+    replicas = run.replicas
     copies = replicas.shape[0]
-    if settings[ROUTER] == ROUND_ROBIN:
-        return turn % copies
     best = 0
-    if settings[ROUTER] == LEAST_LOADED:
+    if run.settings[ROUTER] == ROUND_ROBIN:
+        return turn % copies
+    if run.settings[ROUTER] == LEAST_LOADED:
         for rep in range(1, copies):
             if replicas[rep, UNFINISHED] < replicas[best, UNFINISHED]:
                 best = rep
         return best
     most = -np.inf
     for rep in range(copies):
-        room = settings[KV_BLOCKS] - replicas[rep, USED] - replicas[rep, QUEUED]
+        room = run.settings[KV_BLOCKS] - replicas[rep, USED] - replicas[rep, QUEUED]
         freeness = room / max(1, replicas[rep, RUNNING])
         if freeness > most:
             most = freeness
@@ -414,250 +464,159 @@ def _route(settings, replicas, turn):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, nogil=True)
-def _enter(settings, scalars, requests, times, replicas, clocks, rep, r, now):  # type: ignore[no-untyped-def]
-    """The request joins the front end of its replica, and the end of the waiting ones when it leaves it."""
+@njit(**LEAN)
+def _enter(run: Run, rep: int, r: int, now: float) -> None:
+    """The request joins the front end of its replica; it becomes visible to the scheduler when it leaves it."""
+    me, clock, scalars, requests = run.replicas[rep], run.clocks[rep], run.scalars, run.requests
     requests[r, REPLICA] = rep
-    if settings[EMBED] == 1:
-        cost = scalars[FRONT_S] + scalars[FRONT_IN_S] * requests[r, INPUT]
+    cost_s = scalars[FRONT_S] + scalars[FRONT_IN_S] * requests[r, INPUT] + scalars[FRONT_OUT_S] * requests[r, OUTPUT]
+    clock[FRONT_FREE] = max(clock[FRONT_FREE], now) + cost_s
+    run.times[r, VISIBLE] = clock[FRONT_FREE]
+    if me[TAIL] >= 0:
+        requests[me[TAIL], NEXT] = r
     else:
-        cost = (
-            scalars[FRONT_S] + scalars[FRONT_IN_S] * requests[r, INPUT] + scalars[FRONT_OUT_S] * requests[r, OUTPUT]
-        )
-    clocks[rep, FRONT_FREE] = max(clocks[rep, FRONT_FREE], now) + cost
-    times[r, VISIBLE] = clocks[rep, FRONT_FREE]
-    tail = replicas[rep, TAIL]
-    if tail >= 0:
-        requests[tail, NEXT] = r
-    else:
-        replicas[rep, HEAD] = r
-    replicas[rep, TAIL] = r
-    replicas[rep, UNFINISHED] += 1
-    replicas[rep, QUEUED] += _blocks(requests[r, INPUT], settings[BLOCK])
+        me[HEAD] = r
+    me[TAIL] = r
+    me[UNFINISHED] += 1
+    me[QUEUED] += _blocks(requests[r, INPUT], run.settings[BLOCK])
 
 
-@njit(cache=True, nogil=True)
-def _advance(
-    settings, scalars, tables, requests, times, lanes, replicas, clocks, totals, free_s, cursor, rep, until, events
-):  # type: ignore[no-untyped-def]
-    """Let a replica do what comes before an arrival at `until` (ends up to it, starts before it), at most so many events."""
-    stages = settings[STAGES]
-    while events > 0:
-        at, is_start = _next_event(replicas, clocks, times, rep, stages)
+@njit(**LEAN)
+def _advance(run: Run, rep: int, until: float) -> float:
+    """Let a replica do what precedes an arrival at `until` (ends up to it, starts before it); the next event's time."""
+    while True:
+        at, is_start = _next_event(run, rep)
         if at > until or (is_start == 1 and at >= until) or at == np.inf:
-            break
+            return at
         if is_start == 1:
-            _start_step(settings, scalars, tables, requests, times, lanes, replicas, clocks, totals, rep, at)
+            _start_step(run, rep, at)
         else:
-            _end_step(settings, scalars, requests, times, lanes, replicas, clocks, free_s, cursor, rep)
-        events -= 1
+            _end_step(run, rep)
+
+
+@njit(**LEAN)
+def _rejected(run: Run, r: int) -> bool:
+    """Whether a request can never run: too long for the model, or for the replica's memory."""
+    settings = run.settings
+    longest = run.requests[r, INPUT] + run.requests[r, OUTPUT]
+    # Every token but the last one sampled leaves KV behind.
+    too_big = _blocks(longest - 1, settings[BLOCK]) > settings[KV_BLOCKS]
+    # A request that samples nothing needs no place for it.
+    return too_big or longest - settings[EMBED] > settings[MAX_LEN]
+
+
+@njit(**LEAN)
+def _open_loop(run: Run, horizon_s: float) -> None:
+    """Requests arrive at their times; replicas catch up when the router needs to know, and at the end."""
+    copies = run.replicas.shape[0]
+    looks = run.settings[ROUTER] != ROUND_ROBIN
+    next_s = run.next_s
+    next_s[:] = np.inf
+    turn = 0
+    for r in range(run.requests.shape[0]):
+        now = run.times[r, ARRIVAL]
+        if now > horizon_s or run.totals[FAILED] > 0.0:
+            break
+        if _rejected(run, r):
+            continue
+        if looks:
+            for rep in range(copies):
+                if next_s[rep] <= now:
+                    next_s[rep] = _advance(run, rep, now)
+        which = _route(run, turn)
+        turn += 1
+        if not looks:
+            _advance(run, which, now)
+        _enter(run, which, r, now)
+        next_s[which] = _next_event(run, which)[0]
+    for rep in range(copies):
+        _advance(run, rep, horizon_s)
+
+
+@njit(**LEAN)
+def _closed_loop(run: Run, start_s: FloatArray, horizon_s: float) -> None:
+    """Requests arrive when clients start or become free. An end may bring an arrival: one event at a time."""
+    copies = run.replicas.shape[0]
+    count = run.requests.shape[0]
+    started = 0
+    freed = 0
+    turn = 0
+    r = 0
+    while run.totals[FAILED] == 0.0:
+        arrival = np.inf
+        if r < count:
+            if started < start_s.shape[0]:
+                arrival = start_s[started]
+            if freed < run.freed[0]:
+                arrival = min(arrival, run.free_s[freed])
+        soonest = np.inf
+        kind = 0
+        which = -1
+        for rep in range(copies):
+            at, is_start = _next_event(run, rep)
+            if at < soonest or (at == soonest and is_start < kind):
+                soonest = at
+                kind = is_start
+                which = rep
+        if which >= 0 and (soonest < arrival or (soonest == arrival and kind == 0)):
+            if soonest > horizon_s or (kind == 1 and soonest >= horizon_s):
+                break
+            if kind == 1:
+                _start_step(run, which, soonest)
+            else:
+                _end_step(run, which)
+            continue
+        if arrival > horizon_s or arrival == np.inf:
+            break
+        if started < start_s.shape[0] and start_s[started] == arrival:
+            started += 1
+        else:
+            freed += 1
+        # The client of a rejected request sends the next one at once.
+        while r < count:
+            run.times[r, ARRIVAL] = arrival
+            r += 1
+            if not _rejected(run, r - 1):
+                which = _route(run, turn)
+                turn += 1
+                _enter(run, which, r - 1, arrival)
+                break
 
 
 @njit(cache=True, nogil=True)
 def simulate_llm(
     settings: IntArray,
     scalars: FloatArray,
-    tables: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
+    tables: Tables,
     requests: IntArray,
     times: FloatArray,
     start_s: FloatArray,
     copies: int,
     horizon_s: float,
 ) -> FloatArray:
-    """Fill the columns of `requests` and `times`; the totals come back. `start_s`: clients' starts of a closed loop."""
-    stages = settings[STAGES]
-    count = requests.shape[0]
-    lanes = np.zeros((copies, LANE_ROWS, settings[SEATS]), dtype=np.int32)
+    """Fill `requests` and `times`; the totals come back. `start_s`: the clients' starts, empty for an open loop."""
+    # Allocated here and not by the caller, so that the compiler knows that these arrays do not overlap.
     replicas = np.zeros((copies, REPLICA_INTS), dtype=np.int64)
     replicas[:, HEAD] = -1
     replicas[:, TAIL] = -1
-    clocks = np.zeros((copies, REPLICA_TIMES + 2 * stages))
+    clocks = np.zeros((copies, REPLICA_TIMES + 2 * settings[STAGES]))
     clocks[:, LAST_START] = -1.0
-    totals = np.zeros(TOTALS)
-    free_s = np.empty(count if settings[CLOSED] == 1 else 1)
-    cursor = np.zeros(3, dtype=np.int64)
-    closed = settings[CLOSED] == 1
-    in_step = closed or settings[ROUTER] != ROUND_ROBIN
-    turn = 0
-    arrived = 0
-    while totals[FAILED] == 0.0:
-        # The next arrival, if one is known.
-        arrival = np.inf
-        if arrived < count:
-            if not closed:
-                arrival = times[arrived, ARRIVAL]
-            else:
-                if cursor[NEXT_START] < start_s.shape[0]:
-                    arrival = start_s[cursor[NEXT_START]]
-                if cursor[FREE_HEAD] < cursor[FREE_TAIL]:
-                    arrival = min(arrival, free_s[cursor[FREE_HEAD]])
-        if closed:
-            # An end may free a client, and so bring a new arrival before the known one: one event at a time.
-            soonest = np.inf
-            kind = 0
-            which = -1
-            for rep in range(copies):
-                at, is_start = _next_event(replicas, clocks, times, rep, stages)
-                if at < soonest or (at == soonest and is_start < kind):
-                    soonest = at
-                    kind = is_start
-                    which = rep
-            if soonest < arrival or (soonest == arrival and kind == 0 and soonest < np.inf):
-                if soonest > horizon_s:
-                    break
-                _advance(
-                    settings, scalars, tables, requests, times, lanes, replicas, clocks, totals, free_s, cursor,
-                    which, np.inf, 1,
-                )  # fmt: skip
-                continue
-        if arrival > horizon_s or arrival == np.inf:
-            break
-        r = arrived
-        arrived += 1
-        times[r, ARRIVAL] = arrival
-        longest = requests[r, INPUT] + requests[r, OUTPUT]
-        if settings[EMBED] == 1:
-            longest = requests[r, INPUT] + 1
-        # Every token but the last one sampled leaves KV behind.
-        blocks = _blocks(longest - 1, settings[BLOCK])
-        too_long = longest - settings[EMBED] > settings[MAX_LEN]
-        if too_long or blocks > settings[KV_BLOCKS]:
-            continue
-        if closed:
-            if cursor[NEXT_START] < start_s.shape[0] and start_s[cursor[NEXT_START]] == arrival:
-                cursor[NEXT_START] += 1
-            else:
-                cursor[FREE_HEAD] += 1
-        if in_step and not closed:
-            for rep in range(copies):
-                _advance(
-                    settings, scalars, tables, requests, times, lanes, replicas, clocks, totals, free_s, cursor,
-                    rep, arrival, 1 << 60,
-                )  # fmt: skip
-        which = _route(settings, replicas, turn)
-        turn += 1
-        if not in_step:
-            _advance(
-                settings, scalars, tables, requests, times, lanes, replicas, clocks, totals, free_s, cursor,
-                which, arrival, 1 << 60,
-            )  # fmt: skip
-        _enter(settings, scalars, requests, times, replicas, clocks, which, r, arrival)
-    if not closed:
-        for rep in range(copies):
-            _advance(
-                settings, scalars, tables, requests, times, lanes, replicas, clocks, totals, free_s, cursor,
-                rep, horizon_s, 1 << 60,
-            )  # fmt: skip
-    return totals
-
-
-@njit(cache=True, nogil=True)
-def _finish_s(latency_s: FloatArray, stage_free_s: FloatArray, row: int, start: float) -> float:
-    """When the last stage would be through with a batch that enters the first one at `start`."""
-    at = start
-    for stage in range(latency_s.shape[1]):
-        at = max(at, stage_free_s[stage]) + latency_s[row, stage]
-    return at
-
-
-@njit(cache=True, nogil=True)
-def simulate_table(
-    latency_s: FloatArray,
-    batches: IntArray,
-    max_batch: int,
-    overhead_s: float,
-    deadline_s: float,
-    least_loaded: bool,
-    arrival_s: FloatArray,
-    e2e_s: FloatArray,
-    replica: IntArray,
-    copies: int,
-    horizon_s: float,
-) -> tuple[float, int]:
-    """Fill `e2e_s` (NaN: dropped or unfinished) and `replica`; (seconds busy a stage, batches run) come back."""
-    count = arrival_s.shape[0]
-    stages = latency_s.shape[1]
-    stage_free = np.zeros((copies, stages))
-    # Queue and requests in service of a replica: one list in arrival order.
-    following = np.full(count, -1, dtype=np.int64)
-    head = np.full(copies, -1, dtype=np.int64)
-    tail = np.full(copies, -1, dtype=np.int64)
-    serving = np.full(copies, -1, dtype=np.int64)
-    waiting = np.zeros(copies, dtype=np.int64)
-    unfinished = np.zeros(copies, dtype=np.int64)
-    busy_s = 0.0
-    steps = 0
-    arrived = 0
-    while True:
-        arrival = np.inf
-        if arrived < count and arrival_s[arrived] <= horizon_s:
-            arrival = arrival_s[arrived]
-        which = -1
-        if arrival < np.inf and not least_loaded:
-            which = arrived % copies
-        for rep in range(copies):
-            if which >= 0 and rep != which:
-                continue
-            # Batches that start before the arrival.
-            while head[rep] >= 0:
-                start = max(stage_free[rep, 0], arrival_s[head[rep]])
-                if start >= arrival or start > horizon_s:
-                    break
-                first = head[rep]
-                if _finish_s(latency_s, stage_free[rep], 0, start) + overhead_s - arrival_s[first] > deadline_s:
-                    head[rep] = following[first]
-                    waiting[rep] -= 1
-                    unfinished[rep] -= 1
-                    continue
-                row = 0
-                most = min(waiting[rep], max_batch)
-                for candidate in range(1, batches.shape[0]):
-                    if batches[candidate] > most:
-                        break
-                    finish = _finish_s(latency_s, stage_free[rep], candidate, start)
-                    if finish + overhead_s - arrival_s[first] <= deadline_s:
-                        row = candidate
-                at = start
-                for stage in range(stages):
-                    at = max(at, stage_free[rep, stage]) + latency_s[row, stage]
-                    stage_free[rep, stage] = at
-                    busy_s += latency_s[row, stage] / stages
-                steps += 1
-                size = min(batches[row], most)
-                waiting[rep] -= size
-                for _ in range(size):
-                    r = head[rep]
-                    if at + overhead_s <= horizon_s:
-                        e2e_s[r] = at + overhead_s - arrival_s[r]
-                    head[rep] = following[r]
-        if arrival == np.inf:
-            break
-        if which < 0:
-            which = 0
-            for rep in range(copies):
-                # Finished ones leave the front of the list, dropped ones left the count when they were dropped.
-                r = serving[rep]
-                while r >= 0 and r != head[rep]:
-                    if math.isnan(e2e_s[r]):
-                        r = following[r]
-                        continue
-                    if arrival_s[r] + e2e_s[r] > arrival:
-                        break
-                    unfinished[rep] -= 1
-                    r = following[r]
-                serving[rep] = r
-                if unfinished[rep] < unfinished[which]:
-                    which = rep
-        r = arrived
-        arrived += 1
-        replica[r] = which
-        if head[which] < 0:
-            head[which] = r
-        if serving[which] < 0:
-            serving[which] = r
-        if tail[which] >= 0:
-            following[tail[which]] = r
-        tail[which] = r
-        waiting[which] += 1
-        unfinished[which] += 1
-    return busy_s, steps
+    run = Run(
+        settings,
+        scalars,
+        tables,
+        requests,
+        times,
+        np.zeros((copies, LANE_ROWS, settings[SEATS]), dtype=np.int32),
+        replicas,
+        clocks,
+        np.zeros(TOTALS),
+        np.empty(requests.shape[0]),
+        np.zeros(1, dtype=np.int64),
+        np.empty(copies),
+    )
+    if start_s.shape[0] == 0:
+        _open_loop(run, horizon_s)
+    else:
+        _closed_loop(run, start_s, horizon_s)
+    return run.totals

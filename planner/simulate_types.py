@@ -1,7 +1,7 @@
 """What the simulator takes and gives: cells, requests, closed loops and outcomes.
 
-One router serves `copies` equal replicas. A request that can never run (longer than the model's context, or more KV blocks
-than there are) is rejected where it arrives: it takes no router turn and loads no replica.
+One router serves `copies` equal replicas. A request that can never run (longer than the model's context, or more KV
+blocks than there are) is rejected where it arrives: it takes no router turn and loads no replica.
 """
 
 from dataclasses import dataclass
@@ -72,8 +72,8 @@ class TableCell:
     """Replicas known by measured latencies: `latency_s[b, s]` seconds of a batch of `batches[b]` in stage s.
 
     `batches` increases. A batch smaller than the smallest one measured takes as long as that one. A request's
-    answer leaves `fixed_overhead_s` after the last stage, which loads no stage. `deadline_s` from the arrival: a request
-    that can no longer meet it is dropped when its turn comes; inf drops none.
+    answer leaves `fixed_overhead_s` after the last stage, which loads no stage. `deadline_s` from the arrival: a
+    request that can no longer meet it is dropped when its turn comes; inf drops none.
     """
 
     latency_s: FloatArray
@@ -148,8 +148,9 @@ def check_tokens(count: int, input_tokens: IntArray, output_tokens: IntArray, ca
 class Outcome:
     """What each request saw, arrays of shape (requests,) in the order of arrival, and what the replicas did.
 
-    `arrival_s`: inf where a closed loop or horizon never sent it. `ttft_s`, `e2e_s`: from the arrival to the client; NaN
-    unless `served`, TTFT also for a latency-table cell. `tpot_s`: (e2e − ttft) / (output − 1); NaN for one token. `replica`: −1 if none.
+    `arrival_s`: inf where a closed loop or horizon never sent it. `ttft_s`, `e2e_s`: from the arrival to the client;
+    NaN unless `served`, TTFT also for a latency-table cell. `tpot_s`: (e2e − ttft) / (output − 1); NaN for one token.
+    `replica`: −1 where rejected or never sent.
     `component_s[c]`: seconds of stage time by `profiles.step_table.Component` over all steps (a floor's extra time is
     ENGINE); its sum is `busy_s`, the busy seconds of a stage summed over replicas (mean over the stages of a
     latency table, whose component_s is zero). `kv_peak_fraction`: of the blocks of the fullest replica, over time.

@@ -100,8 +100,13 @@ def _search_space(model: ModelPlan, pool: Pool) -> Iterator[tuple[Quantization, 
         for tp in tps:
             for pp in model.pp:
                 for ep in model.ep or ((1, tp) if model.architecture.moe and tp > 1 else (1,)):
-                    if (tp, pp, ep) not in model.forbidden:
+                    if not any(_matches(f, (tp, pp, ep)) for f in model.forbidden):
                         yield quantization, tp, pp, ep
+
+
+def _matches(forbidden: tuple[int, int, int], combination: tuple[int, int, int]) -> bool:
+    """Whether a combination is forbidden; 0 in a forbidden one stands for any value."""
+    return all(f in (0, c) for f, c in zip(forbidden, combination, strict=True))
 
 
 def _reason_against(model: ModelPlan, pool: Pool, layout: Layout) -> str | None:

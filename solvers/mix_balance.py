@@ -41,7 +41,7 @@ def balance(
         nodes=nodes,
         paid=paid,
         unmet_rps=unmet_rps,
-        capacity_rps=_capacity_rps(problem, copies),
+        capacity_rps=capacity_rps(problem, copies),
     )
     flow = np.zeros(len(copies))
     open_queues = np.flatnonzero(fixed.capacity_rps > 0).tolist()
@@ -58,7 +58,8 @@ def balance(
     return flow, ""
 
 
-def _capacity_rps(problem: MixProblem, copies: IntArray) -> FloatArray:
+def capacity_rps(problem: MixProblem, copies: IntArray) -> FloatArray:
+    """[Q] requests/s of all copies of a queue together, at the bracket that holds their number."""
     own = copies[problem.bracket_queue]
     inside = (problem.bracket_low <= own) & (own <= problem.bracket_high)
     capacity = np.zeros(len(copies))

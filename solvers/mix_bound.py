@@ -5,6 +5,7 @@ holds for every plan of the option space (F0); given the capacity table in force
 """
 
 from solvers.mix_model import MixModel, build
+from solvers.mix_narrow import Narrowed, given_run, narrow
 from solvers.mix_problem import MixProblem, MixSolution
 from solvers.mix_stages import StagedSolve, cost_stage, serve_stages
 from solvers.mix_survive import add_survive_rows
@@ -28,8 +29,9 @@ def bound(
     model = build(problem)
     add_survive_rows(model)
     staged = StagedSolve(model, PulpProgram(model.linear, "highs"), stop, seed)
+    proved = None
     if _serve(staged, model, dict(serve_values)):
-        staged.run(cost_stage(model))
+        staged, proved = _cost(staged)
     run = staged.runs[-1] if staged.runs and staged.runs[-1].stage.name == "cost" else None
     ended = staged.termination
     if run is None and ended == Termination.FEASIBLE:
@@ -38,16 +40,29 @@ def bound(
         termination=ended,
         solution=None,
         objective=None if run is None else run.value,
-        bound=None if run is None or run.outcome.bound is None else max(0.0, min(run.outcome.bound, run.value)),
+        bound=None if run is None or proved is None else max(0.0, min(proved, run.value)),
         work=staged.nodes,
         notes=tuple(staged.notes),
     )
+
+
+def _cost(staged: StagedSolve) -> tuple[StagedSolve, float | None]:
+    """The solve that ran the cost stage and the bound it proved."""
+    narrowed = narrow(staged, cost_stage, "highs")
+    if isinstance(narrowed, Narrowed):
+        return narrowed.solve, narrowed.bound
+    if narrowed is not None and staged.values is None:
+        staged.termination = narrowed
+        return staged, None
+    staged.run(cost_stage(staged.model))
+    return staged, staged.runs[-1].outcome.bound if staged.runs else None
 
 
 def _serve(staged: StagedSolve, model: MixModel, given: dict[str, float]) -> bool:
     for stage in serve_stages(model):
         if stage.name in given:
             staged.keep(stage, given[stage.name])
+            staged.runs.append(given_run(stage, given[stage.name]))
             continue
         if not staged.run(stage):
             return False

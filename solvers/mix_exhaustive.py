@@ -213,7 +213,9 @@ class _FlowProgram:
     def level_costs(self) -> list[FloatArray]:
         """Per priority level: Σ unmet ÷ rate of its workloads as costs."""
         problem = self._problem
-        rates = [problem.demand_rate_rps[problem.demand_workload == w].sum() for w in range(len(problem.workload_priority))]
+        rates = [
+            problem.demand_rate_rps[problem.demand_workload == w].sum() for w in range(len(problem.workload_priority))
+        ]
         lines = []
         for level in sorted(set(problem.workload_priority[~problem.workload_best_effort].tolist())):
             line = np.zeros(sum(problem.share.shape))

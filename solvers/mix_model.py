@@ -7,6 +7,7 @@ Rules, supplies and demands can each be opened (their columns of slack are fixed
 conflict is explained on the same model.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.linear_model import LinearModel, add_terms
-from solvers.mix_presolve import Bracket, Reduced, reduce
+from solvers.mix_presolve import Bracket, Reduced, eases, reduce
 from solvers.mix_problem import Block, MixProblem
 
 IntArray = NDArray[np.int64]
@@ -59,6 +60,18 @@ class Bay:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyRow:
+    """A row in which copies only take: `Σ taken[queue] · copies + … <= …`, hardware or a rule.
+
+    `row` is its number in the linear model; `sign` is −1 where the model has it the other way round.
+    """
+
+    row: int
+    taken: dict[int, float]
+    sign: float = 1.0
+
+
 @dataclass(slots=True, kw_only=True)
 class MixModel:
     """The linear model and where its columns stand; −1 where a column does not exist."""
@@ -67,16 +80,19 @@ class MixModel:
     reduced: Reduced
     linear: LinearModel
     flow: IntArray  # [Q]
-    bays: list[list[Bay]]  # [Q]
+    bays: list[list[Bay]]  # [Q]; empty for queues of staffed demands
+    staffed: dict[int, Terms]  # queue of a staffed demand → its copies as an expression
+    staff_columns: list[int]  # one for each staffing
     nodes: IntArray  # [P]
     paid: IntArray  # [P], only of pools that buy single GPUs
     unmet: IntArray  # [D], only of demands with a rate
+    copy_rows: list[CopyRow] = field(default_factory=list)
     kappa: dict[int, int] = field(default_factory=dict)  # queue → column
     slacks: dict[Party, list[Slack]] = field(default_factory=dict)
 
     def copies_terms(self, queue: int) -> Terms:
         """The copies of a queue as an expression."""
-        return copies_of(self.bays[queue])
+        return self.staffed[queue] if queue in self.staffed else copies_of(self.bays[queue])
 
     def paid_terms(self, pool: int) -> Terms:
         """The GPUs of a pool that are paid for, as an expression."""
@@ -94,27 +110,51 @@ class MixModel:
         return float(min(1.0, flow / self.problem.demand_rate_rps[demand]))
 
 
-def build(problem: MixProblem) -> MixModel:
-    """The model with all rows of the problem; survive rows come from `mix_survive`."""
+def build(problem: MixProblem, staffings: Mapping[int, Sequence[Mapping[int, int]]] | None = None) -> MixModel:
+    """The model with all rows of the problem; survive rows come from `mix_survive`.
+
+    `staffings`: demand → the numbers of copies (queue → copies) among which one is chosen, in place of brackets and
+    flows. Only for demands that meet the rest of the problem in hardware alone (`mix_staffing`).
+    """
+    staffings = staffings or {}
     reduced = reduce(problem)
     linear = LinearModel()
     queues, demands = problem.share.shape
+    columns, staffed = _add_staffings(linear, staffings)
+    replaced = (problem.share[:, sorted(staffings)] > 0).any(axis=1)
     model = MixModel(
         problem=problem,
         reduced=reduced,
         linear=linear,
         flow=np.full(queues, -1, dtype=np.int64),
-        bays=[add_bays(linear, list(brackets)) for brackets in reduced.brackets],
+        bays=[[] if replaced[q] else add_bays(linear, list(reduced.brackets[q])) for q in range(queues)],
+        staffed=staffed,
+        staff_columns=columns,
         nodes=np.array([linear.whole(float(most)) for most in problem.pool_max_nodes], dtype=np.int64),
         paid=np.array([-1 if by_node else linear.whole(np.inf) for by_node in problem.pool_buys_nodes], dtype=np.int64),
         unmet=np.full(demands, -1, dtype=np.int64),
     )
     _add_flows(model)
-    _add_demands(model)
+    _add_demands(model, [d for d in np.flatnonzero(problem.demand_rate_rps > 0).tolist() if d not in staffings])
     for pool in range(len(problem.pool_max_nodes)):
         _add_pool(model, pool)
     _add_rules(model)
     return model
+
+
+def _add_staffings(
+    linear: LinearModel, staffings: Mapping[int, Sequence[Mapping[int, int]]]
+) -> tuple[list[int], dict[int, Terms]]:
+    columns: list[int] = []
+    staffed: dict[int, Terms] = {}
+    for demand in sorted(staffings):
+        choices = [linear.whole(1.0) for _ in staffings[demand]]
+        linear.row(dict.fromkeys(choices, 1.0), "==", 1.0)
+        columns += choices
+        for column, staffing in zip(choices, staffings[demand], strict=True):
+            for queue, copies in staffing.items():
+                staffed.setdefault(queue, {})[column] = float(copies)
+    return columns, staffed
 
 
 def copies_of(bays: list[Bay]) -> Terms:
@@ -159,9 +199,9 @@ def _add_flows(model: MixModel) -> None:
         model.linear.row({column: 1.0, **{c: -value for c, value in capacity.items()}}, "<=", 0.0)
 
 
-def _add_demands(model: MixModel) -> None:
+def _add_demands(model: MixModel, demands: list[int]) -> None:
     problem = model.problem
-    for demand in np.flatnonzero(problem.demand_rate_rps > 0).tolist():
+    for demand in demands:
         workload = int(problem.demand_workload[demand])
         free = problem.allow_unmet or bool(problem.workload_best_effort[workload])
         column = model.linear.continuous(1.0 if free else 0.0)
@@ -180,16 +220,22 @@ def _add_pool(model: MixModel, pool: int) -> None:
     nodes, per_node = int(model.nodes[pool]), int(problem.pool_gpus_per_node[pool])
     most = float(problem.pool_max_nodes[pool])
     model.slacks[Party(kind="supply", index=pool)] = [Slack(column=nodes, closed=most, upper=np.inf)]
-    queues = [q for q in np.flatnonzero(problem.queue_pool == pool).tolist() if model.bays[q]]
-    used = _weighted_copies(model, {q: int(problem.queue_gpus_per_copy[q]) for q in queues})
-    add_terms(used, model.paid_terms(pool), -1.0)
-    linear.row(used, "<=", 0.0)
+    queues = [q for q in np.flatnonzero(problem.queue_pool == pool).tolist() if model.copies_terms(q)]
+    gpus = {q: int(problem.queue_gpus_per_copy[q]) for q in queues}
+    _add_copy_row(model, {q: float(own) for q, own in gpus.items()}, model.paid_terms(pool))
     if model.paid[pool] >= 0:
         linear.row({int(model.paid[pool]): 1.0, nodes: -float(per_node)}, "<=", 0.0)
-    for size in sorted({min(int(problem.queue_gpus_per_copy[q]), per_node) for q in queues}):
-        fit = _weighted_copies(model, {q: _slots(int(problem.queue_gpus_per_copy[q]), size, per_node) for q in queues})
-        fit[nodes] = -float(per_node // size)
-        linear.row(fit, "<=", 0.0)
+    for size in sorted({min(own, per_node) for own in gpus.values()}):
+        taken = {q: float(_slots(own, size, per_node)) for q, own in gpus.items()}
+        _add_copy_row(model, taken, {nodes: float(per_node // size)})
+
+
+def _add_copy_row(model: MixModel, taken: dict[int, float], there: Terms) -> None:
+    terms: Terms = {}
+    for queue, amount in taken.items():
+        add_terms(terms, model.copies_terms(queue), amount)
+    add_terms(terms, there, -1.0)
+    model.copy_rows.append(CopyRow(row=model.linear.row(terms, "<=", 0.0), taken=taken))
 
 
 def _slots(gpus: int, size: int, per_node: int) -> int:
@@ -197,13 +243,6 @@ def _slots(gpus: int, size: int, per_node: int) -> int:
     if gpus > per_node:
         return -(-gpus // per_node) * (per_node // size)
     return gpus // size
-
-
-def _weighted_copies(model: MixModel, weights: dict[int, int]) -> Terms:
-    terms: Terms = {}
-    for queue, weight in weights.items():
-        add_terms(terms, model.copies_terms(queue), float(weight))
-    return terms
 
 
 def _add_rules(model: MixModel) -> None:
@@ -218,7 +257,14 @@ def _add_rules(model: MixModel) -> None:
             column = model.linear.continuous(0.0)
             scaled[column] = sign
             slacks.append(Slack(column=column, closed=0.0, upper=np.inf, unit=-sign * scale, row=number))
-        model.linear.row(scaled, row.sense, row.bound / scale)
+        line = model.linear.row(scaled, row.sense, row.bound / scale)
+        if eases(row) and any(block == Block.COPIES for block, _, _ in row.terms):
+            sign = 1.0 if row.sense == "<=" else -1.0
+            taken: dict[int, float] = {}
+            for block, index, coefficient in row.terms:
+                if block == Block.COPIES:
+                    taken[index] = taken.get(index, 0.0) + sign * coefficient / scale
+            model.copy_rows.append(CopyRow(row=line, taken=taken, sign=sign))
 
 
 def _block_terms(model: MixModel, block: Block, index: int) -> Terms:

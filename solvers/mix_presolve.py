@@ -6,11 +6,12 @@ another one of the same pool and shares does everything it does with no more GPU
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.mix_problem import Block, MixProblem
+from solvers.mix_problem import Block, MixProblem, RuleRow
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -70,14 +71,19 @@ def _given_brackets(problem: MixProblem) -> list[list[Bracket]]:
     return found
 
 
+def eases(row: RuleRow) -> bool:
+    """Whether a rule holds all the more with fewer copies."""
+    sign = {"<=": 1.0, ">=": -1.0, "==": 0.0}[row.sense]
+    copies = [coefficient for block, _, coefficient in row.terms if block == Block.COPIES]
+    return all(sign * coefficient > 0 or coefficient == 0 for coefficient in copies)
+
+
 def _free_queues(problem: MixProblem) -> NDArray[np.bool_]:
     """Queues that may lose a copy without breaking a rule row."""
     free = np.ones(len(problem.queue_pool), dtype=bool)
     for row in problem.rules:
-        for block, index, coefficient in row.terms:
-            eases = (row.sense == "<=" and coefficient >= 0) or (row.sense == ">=" and coefficient <= 0)
-            if block == Block.COPIES and not eases:
-                free[index] = False
+        if not eases(row):
+            free[[index for block, index, _ in row.terms if block == Block.COPIES]] = False
     return free
 
 
@@ -112,8 +118,7 @@ def _regular(brackets: list[Bracket]) -> bool:
     """Brackets start at one copy, leave no number out, and never lose capacity per copy with more of them."""
     if not brackets or brackets[0].low != 1:
         return False
-    pairs = list(zip(brackets, brackets[1:], strict=False))
-    return all(a.high + 1 == b.low and a.capacity_rps <= b.capacity_rps for a, b in pairs)
+    return all(a.high + 1 == b.low and a.capacity_rps <= b.capacity_rps for a, b in pairwise(brackets))
 
 
 def _dominated(
@@ -127,9 +132,7 @@ def _dominated(
     return [q for group in groups.values() for q in _dominated_in(problem, group, brackets, flow)]
 
 
-def _dominated_in(
-    problem: MixProblem, group: list[int], brackets: list[list[Bracket]], flow: FloatArray
-) -> list[int]:
+def _dominated_in(problem: MixProblem, group: list[int], brackets: list[list[Bracket]], flow: FloatArray) -> list[int]:
     """Of queues with one pool and one share row: those that one of the rest replaces, copy by copy.
 
     The other one must carry the whole flow at its most copies and gain (never lose) capacity per copy up to there:

@@ -86,14 +86,15 @@ class StagedSolve:
         if self.stop.cancelled():
             self._worsen(Termination.CANCELLED)
             self.notes.append(f"cancelled before stage {stage.name}")
-        elif self._wall_left_s() <= 0:
+        elif self.wall_left_s() <= 0:
             self._worsen(Termination.TIME_LIMIT)
             self.notes.append(f"the wall limit ended the solve before stage {stage.name}: not reproducible")
         else:
             return False
         return True
 
-    def _wall_left_s(self) -> float:
+    def wall_left_s(self) -> float:
+        """Seconds until the wall limit."""
         return self.stop.wall_limit_s - (time.monotonic() - self.started_s)
 
     def _limits(self, stage: Stage) -> Limits:
@@ -103,7 +104,7 @@ class StagedSolve:
         return Limits(
             gap_fraction=gap,
             max_nodes=nodes,
-            wall_s=self._wall_left_s(),
+            wall_s=self.wall_left_s(),
             seed=self.seed,
             cancelled=self.stop.cancelled,
         )
@@ -196,11 +197,9 @@ def hold_copies(solve: StagedSolve) -> None:
     """Later stages keep every copy where it is."""
     if solve.values is None:
         raise ValueError("there is no mix whose copies could be held")
-    for bays in solve.model.bays:
-        for bay in bays:
-            for column in (bay.choose, bay.count):
-                if column >= 0:
-                    solve.program.set_bounds(column, float(solve.values[column]), float(solve.values[column]))
+    columns = [column for bays in solve.model.bays for bay in bays for column in (bay.choose, bay.count) if column >= 0]
+    for column in columns + solve.model.staff_columns:
+        solve.program.set_bounds(column, float(solve.values[column]), float(solve.values[column]))
 
 
 def shown_values(solve: StagedSolve) -> tuple[tuple[str, float], ...]:

@@ -102,6 +102,11 @@ class PulpProgram:
         self._columns[column].lowBound = lower
         self._columns[column].upBound = _finite(upper)
 
+    def upper_bounds(self) -> FloatArray:
+        """[columns] upper bounds as they stand; inf is none."""
+        limits = [column.upBound for column in self._columns]
+        return np.array([np.inf if limit is None else limit for limit in limits], dtype=np.float64)
+
     def minimise(self, terms: Mapping[int, float], limits: Limits, start: FloatArray | None = None) -> Outcome:
         """Minimise `Σ terms[column] · column` over the integer model, from `start` if there is one.
 
@@ -131,9 +136,7 @@ class PulpProgram:
             return OneThreadCbc(limits, warm, integral)
         return _OtherSolver(pulp.getSolver(self._solver, msg=False, mip=integral, timeLimit=limits.wall_s))
 
-    def _outcome(
-        self, report: RunReport, terms: Mapping[int, float], scale: float, relaxed: Limits | None
-    ) -> Outcome:
+    def _outcome(self, report: RunReport, terms: Mapping[int, float], scale: float, relaxed: Limits | None) -> Outcome:
         values = None
         if report.has_solution:
             values = np.array([variable.varValue for variable in self._columns], dtype=np.float64)

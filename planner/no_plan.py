@@ -1,0 +1,161 @@
+"""Why there is no plan, and the cheapest things to relax, in units a person can act on (F8)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from planner.demand import WorkloadDemand
+from planner.fleet import Pool
+from planner.mix_build import Market
+from planner.plan_file import Relaxation
+from planner.queue_build import Candidates, Miss
+from profiles.units import ms_from_s
+from solvers import conflicts
+from solvers.mix_model import Party
+from solvers.mix_problem import MixProblem
+from solvers.stop import Stop
+
+MOST_REFUSALS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoPlan:
+    """Sentences that cannot hold together, what stays unmet (workload → requests/s), and what would help."""
+
+    conflicts: tuple[str, ...]
+    unmet: dict[str, float]
+    relaxations: tuple[Relaxation, ...]
+
+
+def unservable(workloads: Sequence[WorkloadDemand], candidates: Candidates, queues_of: dict[int, int]) -> NoPlan | None:
+    """Workloads that no template serves, whatever the number of replicas; None when every one has a queue.
+
+    `queues_of`: workload → number of queues that serve it.
+    """
+    found: list[str] = []
+    relaxations: list[Relaxation] = []
+    unmet: dict[str, float] = {}
+    for workload in workloads:
+        if queues_of.get(workload.index, 0) or workload.best_effort:
+            continue
+        unmet[workload.name] = workload.rate_rps
+        misses = [m for m in candidates.misses if m.workload == workload.index]
+        if misses:
+            sentences, changes = _latency(workload, misses)
+            found += sentences
+            relaxations += changes
+        else:
+            found += _does_not_run(workload, candidates)
+    return NoPlan(conflicts=tuple(found), unmet=unmet, relaxations=tuple(relaxations)) if found else None
+
+
+def _latency(workload: WorkloadDemand, misses: Sequence[Miss]) -> tuple[list[str], list[Relaxation]]:
+    """The template whose worst miss is least, relatively, says what the limits must be at least."""
+    by_template: dict[str, list[Miss]] = {}
+    for miss in misses:
+        by_template.setdefault(miss.template, []).append(miss)
+
+    def excess(group: list[Miss]) -> float:
+        return max(m.needed_s / _limit_s(workload, m.limit) for m in group)
+
+    nearest = min(by_template.values(), key=lambda g: (excess(g), g[0].template))
+    sentences, changes = [], []
+    for miss in nearest:
+        # Rounded up: a limit rounded down would be missed again.
+        needed = ceil(ms_from_s(miss.needed_s) * 1.01)
+        kind = miss.limit.removesuffix("_ms").upper()
+        now = ms_from_s(_limit_s(workload, miss.limit))
+        sentences.append(
+            f"{kind} of {workload.name} must be at least {needed} ms on any allowed GPU (asked: {now:g} ms): one"
+            f" request alone already misses it, so no number of replicas helps. Nearest: {miss.template}."
+        )
+        changes.append(
+            Relaxation(
+                what=f"allow {kind} of {workload.name} of {needed} ms",
+                field=f"workloads.{workload.name}.slo.{miss.limit}",
+                now=round(now, 3),
+                needed=float(needed),
+            )
+        )
+    return sentences, changes
+
+
+def _limit_s(workload: WorkloadDemand, limit: str) -> float:
+    return float(getattr(workload.slo, limit.removesuffix("_ms") + "_s"))
+
+
+def _does_not_run(workload: WorkloadDemand, candidates: Candidates) -> list[str]:
+    refused = [r for r in candidates.refused if r.model == workload.model]
+    if not refused:
+        return [
+            f"{workload.name}: no template of {workload.model} can hold its SLO at any rate, and no pool is left that"
+            " the rules allow. Loosen its limits, or allow another GPU, tp or quantization."
+        ]
+    reasons = list(dict.fromkeys(r.sentence for r in refused))
+    more = f" (and {len(reasons) - MOST_REFUSALS} more)" if len(reasons) > MOST_REFUSALS else ""
+    return [f"{workload.name}: {workload.model} runs on no allowed pool. " + " ".join(reasons[:MOST_REFUSALS]) + more]
+
+
+def explain(market: Market, problem: MixProblem, stop: Stop, seed: int) -> NoPlan:
+    """The rules, supplies and demands that conflict, what is short by priority, and the smallest changes."""
+    conflict = conflicts.explain(problem, stop, seed)
+    sentences = [_party(market, party) for party in conflict.parties]
+    if not sentences:
+        sentences = ["no number of replicas of any template adds up to the demands"]
+    unmet: dict[str, float] = {}
+    if conflict.shortage is not None:
+        for demand, rate in zip(market.demands, conflict.shortage.unmet_rps, strict=True):
+            if rate > 0:
+                name = market.workloads[demand.workload].name
+                unmet[name] = round(unmet.get(name, 0.0) + float(rate), 6)
+    changes = [_relaxation(market, problem, one) for one in conflict.relaxations]
+    return NoPlan(conflicts=tuple(sentences), unmet=unmet, relaxations=tuple(changes))
+
+
+def _party(market: Market, party: Party) -> str:
+    if party.kind == "rule":
+        return party.name
+    if party.kind == "supply":
+        return _supply(market.pools[party.index])
+    workload = market.workloads[party.index]
+    return f"workload {workload.name}: {workload.rate_rps:g} requests/s"
+
+
+def _supply(pool: Pool) -> str:
+    return f"pool {pool.name}: at most {pool.max_nodes} nodes of {pool.gpus_per_node} {pool.gpu.name}"
+
+
+def _relaxation(market: Market, problem: MixProblem, one: conflicts.Relaxation) -> Relaxation:
+    party = one.party
+    if party.kind == "supply":
+        pool = market.pools[party.index]
+        more = round(one.needed - one.now)
+        field = "nodes" if pool.given else "max_nodes"
+        return Relaxation(
+            what=f"{more * pool.gpus_per_node} more {pool.gpu.name} ({more} nodes) in pool {pool.name}",
+            field=f"cluster.pools.{pool.name}.{field}",
+            now=one.now,
+            needed=one.needed,
+            sufficient=one.proven,
+        )
+    if party.kind == "demand":
+        workload = market.workloads[party.index]
+        # Rounded down: a rate rounded up would not be served.
+        needed = np.floor(one.needed * 1000) / 1000
+        return Relaxation(
+            what=f"serve {workload.name} at {needed:g} instead of {one.now:g} requests/s",
+            field=f"workloads.{workload.name}.traffic.rate_rps",
+            now=round(one.now, 6),
+            needed=float(needed),
+            sufficient=one.proven,
+        )
+    place = party.name.split(":")[0]
+    return Relaxation(
+        what=f"{party.name}: {one.needed:g} instead of {one.now:g}",
+        field=place,
+        now=round(one.now, 6),
+        needed=round(one.needed, 6),
+        sufficient=one.proven,
+    )

@@ -1,0 +1,174 @@
+"""Solves a stage over staffings that can be part of a better mix than the best one known, instead of over all copies.
+
+1. The linear relaxation of the whole model, tightened by `Σ weight · copies >= least cost of a staffing` for the
+   weights that its own duals name, until none is violated: the bound of the decomposition, `floor`.
+2. For every staffed demand, all staffings whose cost at those weights is within a margin of the least one. A mix
+   that uses any other costs at least floor + margin, whatever else it does.
+3. The MILP over these staffings and the rest of the model. Its dual bound and floor + margin bound every mix; where
+   that is not enough, once more with a margin up to the best mix found.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.linear_model import add_terms
+from solvers.mix_model import MixModel, build
+from solvers.mix_staffing import Cheap, Staffer, staffers, stands_alone
+from solvers.mix_stages import Stage, StagedSolve, StageRun, serve_stages
+from solvers.mix_survive import add_survive_rows
+from solvers.pulp_backend import Limits, Outcome, PulpProgram
+from solvers.result import Termination
+
+FloatArray = NDArray[np.float64]
+CUT_ROUNDS = 12
+VIOLATED = 1e-6  # relative
+FIRST_MARGIN = 0.02  # of the floor
+STAFFINGS = (300, 1500)  # at most, per demand, in the first and the second round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """`bound`: no mix does better. `weights`: demand → what a copy of each of its classes costs, shape (classes,)."""
+
+    bound: float
+    weights: dict[int, FloatArray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Narrowed:
+    """The solve that goes on after the stage, and a lower bound on the stage's value over all mixes."""
+
+    solve: StagedSolve
+    bound: float | None
+
+
+def narrow(wide: StagedSolve, stage_of: Callable[[MixModel], Stage], solver: str) -> Narrowed | Termination | None:
+    """Run the stage over staffings, after the serve stages that `wide` has run.
+
+    INFEASIBLE when the tightened relaxation has no point, so that no mix exists; None when nothing can be staffed or
+    no mix was found this way, which proves nothing.
+    """
+    every = staffers(wide.model, _must_serve(wide))
+    found = {demand: own for demand, own in every.items() if stands_alone(wide.model.problem, demand)}
+    floor = _floor(wide, stage_of(wide.model), every)
+    if floor is None or isinstance(floor, Termination) or not found:
+        return floor if isinstance(floor, Termination) else None
+    best: Narrowed | None = None
+    margin = FIRST_MARGIN * floor.bound
+    for most in STAFFINGS:
+        cheap = {d: s.cheap(floor.weights[d], margin, most) for d, s in found.items()}
+        tried = _solve(wide, stage_of, solver, floor, found, cheap)
+        if tried is None:
+            break
+        best = tried if best is None or tried.solve.runs[-1].value < best.solve.runs[-1].value else best
+        best = Narrowed(solve=best.solve, bound=_larger(best.bound, tried.bound))
+        value = best.solve.runs[-1].value
+        if _closed(best, wide.stop.gap_fraction) or best.solve.termination == Termination.CANCELLED:
+            break
+        margin = value - floor.bound + VIOLATED * abs(value)
+    return best if best is None else _said(best)
+
+
+def _must_serve(wide: StagedSolve) -> NDArray[np.bool_]:
+    """[D] demands of which nothing may stay unmet at this point."""
+    limits = wide.program.upper_bounds()
+    return np.array([column >= 0 and limits[column] <= 0.0 for column in wide.model.unmet], dtype=bool)
+
+
+def _floor(wide: StagedSolve, stage: Stage, found: dict[int, Staffer]) -> Floor | Termination | None:
+    best: Floor | None = None
+    for _ in range(CUT_ROUNDS):
+        outcome = wide.program.minimise_relaxed(stage.terms, Limits(wall_s=wide.wall_left_s()))
+        if outcome.termination == Termination.INFEASIBLE:
+            return Termination.INFEASIBLE
+        if outcome.values is None or outcome.duals is None or outcome.objective is None:
+            return best
+        prices = np.array([-row.sign * outcome.duals[row.row] for row in wide.model.copy_rows])
+        weights = {demand: np.maximum(0.0, own.taken @ prices) for demand, own in found.items()}
+        lift, cuts = 0.0, 0
+        for demand, staffer in found.items():
+            least = staffer.least_cost(weights[demand])
+            if not np.isfinite(least):
+                return Termination.INFEASIBLE
+            terms = _weighted(wide.model, staffer, weights[demand])
+            now = float(sum(value * outcome.values[column] for column, value in terms.items()))
+            lift += least - now
+            if least > 0 and now < least * (1 - VIOLATED):
+                wide.program.add_row({column: value / least for column, value in terms.items()}, ">=", 1.0)
+                cuts += 1
+        if best is None or outcome.objective + lift > best.bound:
+            best = Floor(bound=outcome.objective + lift, weights=weights)
+        if cuts == 0:
+            break
+    return best
+
+
+def _weighted(model: MixModel, staffer: Staffer, weights: FloatArray) -> dict[int, float]:
+    terms: dict[int, float] = {}
+    for own, weight in zip(staffer.classes, weights.tolist(), strict=True):
+        for queue in own.queues:
+            add_terms(terms, model.copies_terms(queue), weight)
+    return terms
+
+
+def _solve(
+    wide: StagedSolve,
+    stage_of: Callable[[MixModel], Stage],
+    solver: str,
+    floor: Floor,
+    found: dict[int, Staffer],
+    cheap: dict[int, Cheap],
+) -> Narrowed | None:
+    staffings = {d: [found[d].split(counts) for counts in own.counts] for d, own in cheap.items()}
+    if not all(staffings.values()):
+        return None
+    model = build(wide.model.problem, staffings)
+    add_survive_rows(model)
+    solve = StagedSolve(model, PulpProgram(model.linear, solver), wide.stop, wide.seed, started_s=wide.started_s)
+    _carry_serve(wide, solve)
+    solve.run(stage_of(model))
+    wide.nodes += solve.nodes
+    if solve.values is None:
+        return None
+    solve.nodes = wide.nodes
+    bounds = [floor.bound + own.margin for own in cheap.values()]
+    dual = solve.runs[-1].outcome.bound
+    return Narrowed(solve=solve, bound=floor.bound if dual is None else max(floor.bound, min(dual, *bounds)))
+
+
+def _carry_serve(wide: StagedSolve, solve: StagedSolve) -> None:
+    """The serve stages' values, and what was said of them, in the terms of the new model."""
+    solve.termination, solve.notes = wide.termination, list(wide.notes)
+    values = {run.stage.name: run for run in wide.runs}
+    for stage in serve_stages(solve.model):
+        run = values[stage.name]
+        solve.keep(stage, run.value)
+        solve.runs.append(StageRun(stage=stage, outcome=run.outcome, value=run.value))
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else max(one, other)
+
+
+def _closed(best: Narrowed, gap_fraction: float) -> bool:
+    value = best.solve.runs[-1].value
+    return best.bound is not None and value - best.bound <= gap_fraction * abs(value) + 1e-9
+
+
+def _said(best: Narrowed) -> Narrowed:
+    """A solve that is optimal over its staffings but not proven over all is feasible, and says so."""
+    if not _closed(best, best.solve.stop.gap_fraction) and best.solve.termination == Termination.OPTIMAL:
+        best.solve.termination = Termination.FEASIBLE
+        best.solve.notes.append(
+            "not all staffings were enumerated: the bound may be lower than it could be"
+        )
+    return best
+
+
+def given_run(stage: Stage, value: float) -> StageRun:
+    """A stage whose value is known without running it."""
+    outcome = Outcome(termination=Termination.OPTIMAL, values=None, objective=value, bound=value, nodes=0)
+    return StageRun(stage=stage, outcome=outcome, value=value)

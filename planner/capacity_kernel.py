@@ -6,10 +6,10 @@ A fixed point, not a simulation. With rate λ a copy, n copies behind one router
     a = λ · E[chunks] · τ,  p = 1 − exp(−a)    chunks of prefill a step; share of steps that hold one
     τ = p · τ_mixed(b, tokens of a/p chunks) + (1 − p) · τ_decode(b)
 
-A request's TPOT is normal about τ (prefill steps that fall into it, batch fluctuation). Its TTFT is front end, residual
-step, scheduling lag, own chunks, and a wait with P(W > t) = w · exp(−t · w / E[W]), where w = ρ^(√(2(n+1))−1) and
-E[W] = s · (ca² + cs²)/2 · w / (n (1 − ρ)) (Sakasegawa's approximation of GI/G/n). The result only ranks and
-seeds: plans are verified by simulation, which tightens it.
+A request's TPOT counts the runs of prefill steps that fall into it (binomial), at a level that fluctuates. Its TTFT is
+front end, residual step, scheduling lag, own chunks, and a wait with P(W > t) = w · exp(−t · w / E[W]), where
+w = ρ^(√(2(n+1))−1) and E[W] = s · (ca² + cs²)/2 · w / (n (1 − ρ)) (Sakasegawa's approximation of GI/G/n). The result
+only ranks and seeds: plans are verified by simulation, which tightens it.
 """
 
 import math
@@ -63,8 +63,11 @@ def _mixed_step_s(
 @njit(cache=True, nogil=True)
 def _steady_state(
     arrays: Arrays, scalars: FloatArray, settings: FloatArray, samples: FloatArray, rate: float
-) -> tuple[float, float, float, float, float, float, float]:
-    """(τ, batch, share of mixed steps, τ_decode, τ_mixed, tokens a mixed step, KV tokens a sequence), or τ = inf."""
+) -> tuple[float, float, float, float, float, float, float, float]:
+    """(τ, batch, share of mixed steps, τ_decode, τ_mixed, tokens a mixed step, KV tokens a sequence, chunks a request).
+
+    τ is infinite where no state is stable.
+    """
     count = samples.shape[0]
     mean_computed = 0.0
     mean_output = 0.0
@@ -102,7 +105,7 @@ def _steady_state(
         batch = rate * mean_output * cycle / stages
         chunks = rate * mean_chunks * step
         if batch > 4.0 * settings[MAX_SEQS] or chunks * chunk_tokens > 4.0 * budget:
-            return np.inf, batch, mixed_share, decode_step, mixed_step, tokens, context
+            return np.inf, batch, mixed_share, decode_step, mixed_step, tokens, context, mean_chunks
         mixed_share = 1.0 - math.exp(-chunks)
         merged = chunks / mixed_share if mixed_share > 1e-12 else 1.0
         tokens = merged * chunk_tokens
@@ -114,7 +117,46 @@ def _steady_state(
             step = busy
             break
         step = 0.5 * step + 0.5 * busy
-    return step, batch, mixed_share, decode_step, mixed_step, tokens, context
+    return step, batch, mixed_share, decode_step, mixed_step, tokens, context, mean_chunks
+
+
+@njit(cache=True, nogil=True)
+def _tpot_chance(
+    limit_s: float, decode_step: float, mixed_step: float, mixed_share: float, runs: float, fluctuation: float
+) -> float:
+    """P(mean step of a request <= limit): each of `runs` runs is mixed with probability p; their level fluctuates."""
+    chance = 0.0
+    for node in range(3):
+        # Three-point Gauss-Hermite over the level of the batch while the request runs.
+        level = 1.7320508075688772 * (node - 1.0) * fluctuation
+        weight = 0.6666666666666666 if node == 1 else 0.16666666666666666
+        room = limit_s - decode_step - level
+        extra = mixed_step - decode_step
+        if room < 0.0:
+            continue
+        if room >= extra:
+            chance += weight
+        elif runs <= 1.0:
+            chance += weight * (1.0 - mixed_share)
+        elif runs >= 40.0:
+            deviation = math.sqrt(mixed_share * (1.0 - mixed_share) / runs) * extra + 1e-12
+            chance += weight * _normal_cdf((room - mixed_share * extra) / deviation)
+        else:
+            chance += weight * _binomial_cdf(int(runs * room / extra), runs, mixed_share)
+    return chance
+
+
+@njit(cache=True, nogil=True)
+def _binomial_cdf(most: int, trials: float, share: float) -> float:
+    """P(at most `most` of `trials`), trials at least 1 and possibly fractional."""
+    term = (1.0 - share) ** trials
+    total = term
+    for k in range(most):
+        term *= (trials - k) / (k + 1.0) * share / max(1.0 - share, 1e-12)
+        if term <= 0.0:
+            break
+        total += term
+    return min(total, 1.0)
 
 
 @njit(cache=True, nogil=True)
@@ -123,7 +165,7 @@ def attainment_by_group(
 ) -> FloatArray:
     """Expected share of each group's requests that attain, shape (groups,); zeros when the state has no limit."""
     result = np.zeros(groups)
-    step, batch, mixed_share, decode_step, mixed_step, tokens, context = _steady_state(
+    step, batch, mixed_share, decode_step, mixed_step, tokens, context, mean_chunks = _steady_state(
         arrays, scalars, settings, samples, rate
     )
     copies = settings[COPIES]
@@ -141,6 +183,7 @@ def attainment_by_group(
     # Prefill work of one request beyond the decode step that it joins, and its variation.
     work = 0.0
     work_squared = 0.0
+    chunks_squared = 0.0
     front = 0.0
     own = np.empty(count)
     for i in range(count):
@@ -153,6 +196,7 @@ def attainment_by_group(
         extra = chunks * max(one - base, 0.0)
         work += extra
         work_squared += extra * extra
+        chunks_squared += chunks * chunks
         own[i] = (chunks + stages - 1.0) * one + stages * scalars[SEND_S] * computed
         front += (
             scalars[FRONT_S]
@@ -175,8 +219,9 @@ def attainment_by_group(
     if batch > 0.5:
         more = _decode_step_s(arrays, scalars, batch * 1.2, batch * 1.2 * context)
         slope = (more - decode_step) / (0.2 * batch)
-    fluctuation = (slope * spread / stages) ** 2
-    step_variance = mixed_share * (1.0 - mixed_share) * (mixed_step - decode_step) ** 2 * max(1.0, burst)
+    fluctuation = slope * spread / stages
+    # Chunks of one prompt come one after the other, and prompts queue behind each other: mixed steps come in runs.
+    run = max(1.0, chunks_squared / count / mean_chunks * max(1.0, burst) / (1.0 - load))
     totals = np.zeros(groups)
     for i in range(count):
         group = int(samples[i, GROUP])
@@ -202,10 +247,12 @@ def attainment_by_group(
                 chance += (1.0 - tail) / 3.0
         gap = step * stages
         if gaps >= 1.0 and settings[IS_EMBED] == 0.0:
-            deviation = stages * math.sqrt(step_variance / gaps + fluctuation) + 1e-9
-            chance *= _normal_cdf((samples[i, TPOT_SLO_S] - gap) / deviation)
+            if math.isfinite(samples[i, TPOT_SLO_S]):
+                chance *= _tpot_chance(
+                    samples[i, TPOT_SLO_S] / stages, decode_step, mixed_step, mixed_share, gaps / run, fluctuation
+                )
             total = fixed + busy * step * 0.5 + mean_wait + gaps * gap
-            spread_s = math.sqrt((gaps * deviation) ** 2 + (0.3 * step) ** 2)
+            spread_s = math.sqrt((gaps * stages * fluctuation) ** 2 + (0.3 * step) ** 2)
             chance *= _normal_cdf((samples[i, E2E_SLO_S] - total) / spread_s)
         elif fixed + busy * step * 0.5 + mean_wait > samples[i, E2E_SLO_S]:
             chance = 0.0

@@ -21,9 +21,9 @@ from planner.step_lookup_kernel import decode_attention_s, dense_s, prefill_atte
 # still samples for a request that was preempted meanwhile, else −1.
 INPUT, OUTPUT, CACHED, GENERATED, NEXT, REPLICA, PREEMPTED, PENDING = range(8)
 REQUEST_INTS = 8
-# Columns of the request times.
-ARRIVAL, VISIBLE, TTFT, E2E = range(4)
-REQUEST_TIMES = 4
+# Columns of the request times. FREED of row k: when the k-th request that ended did so at its client.
+ARRIVAL, VISIBLE, TTFT, E2E, FREED = range(5)
+REQUEST_TIMES = 5
 # Rows of the lanes. ROOM: tokens that still fit the blocks held; LEFT: tokens still to sample; CONTEXT: KV tokens that
 # the next decode attends to (tokens scheduled + 1); FLIGHT: slot of the step that samples for the lane, else −1;
 # FIRST: 1 while that step's token is the request's first.
@@ -36,8 +36,9 @@ LANE_ROWS = 6
 RUNNING, READY, PARTIAL, HEAD, TAIL, USED, QUEUED, UNFINISHED, FLIGHTS, OLDEST, PENDERS, STALLED = range(12)
 REPLICA_INTS = 12
 # Columns of a replica's times; then `stages` times when each stage is free; then `stages` ends of the steps in flight.
-CLOCK, LAST_START, FRONT_FREE = range(3)
-REPLICA_TIMES = 3
+# NEXT_EVENT: as the router last saw it.
+CLOCK, LAST_START, FRONT_FREE, NEXT_EVENT = range(4)
+REPLICA_TIMES = 4
 # Settings of the cell.
 KV_BLOCKS, BLOCK, SEATS, BUDGET, EMBED, STAGES, LAG, MAX_LEN, ROUTER = range(9)
 # Scalars of the step table.
@@ -48,10 +49,11 @@ TOTALS = 9
 # Values of simulate_types.Router.
 ROUND_ROBIN, LEAST_LOADED = range(2)
 
-# The parts of the loop allocate nothing: their arrays belong to `simulate_llm`, and counting references would cost
-# most of the speed. numba refuses to compile an allocation under `_nrt=False`. (One `njit(...)` object for all functions
-# would lose its options after the first.)
+# The parts of the loop allocate nothing: their arrays belong to `simulate_llm`, and counting references would cost most
+# of the speed. numba refuses to compile an allocation under `_nrt=False`. What runs every step is inlined by order: a
+# call hands over all arrays. (One `njit(...)` object used twice would lose its options.)
 LEAN = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+INLINED = {**LEAN, "forceinline": True}
 
 LaneArray = NDArray[np.int32]
 Tables = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
@@ -60,9 +62,9 @@ Tables = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 class Run(NamedTuple):
     """All of one simulation. `tables`: seconds of linear, decode attention, prefill attention, sampling.
 
-    `free_s[:freed[0]]`: when requests ended at their clients, in the order of the ends. `next_s`: room for one time a
-    replica. Shapes: requests (n, REQUEST_INTS), times (n, REQUEST_TIMES), lanes (copies, LANE_ROWS, seats), replicas
-    (copies, REPLICA_INTS), clocks (copies, REPLICA_TIMES + 2 stages), totals (TOTALS,), free_s (n,), next_s (copies,).
+    `ended[0]`: how many requests have ended. Shapes: requests (n, REQUEST_INTS), times (n, REQUEST_TIMES), lanes
+    (copies, LANE_ROWS, seats), replicas (copies, REPLICA_INTS), clocks (copies, REPLICA_TIMES + 2 stages), totals
+    (TOTALS,).
     """
 
     settings: IntArray
@@ -74,9 +76,7 @@ class Run(NamedTuple):
     replicas: IntArray
     clocks: FloatArray
     totals: FloatArray
-    free_s: FloatArray
-    freed: IntArray
-    next_s: FloatArray
+    ended: IntArray
 
 
 @njit(**LEAN)
@@ -84,7 +84,7 @@ def _blocks(tokens: int, block_tokens: int) -> int:
     return (tokens + block_tokens - 1) // block_tokens
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _next_event(run: Run, rep: int) -> tuple[float, int]:
     """(time, 1 for a step start or 0 for a step end) of what the replica does next; time inf when nothing."""
     me, clock = run.replicas[rep], run.clocks[rep]
@@ -104,7 +104,7 @@ def _next_event(run: Run, rep: int) -> tuple[float, int]:
     return start, 1
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _token_arrives(run: Run, rep: int, r: int, now: float, is_first: bool, is_last: bool) -> None:
     """The client's view of a token: the first one sets TTFT, the last one ends the request."""
     since = run.times[r, ARRIVAL] - run.scalars[CLIENT_S]
@@ -113,11 +113,11 @@ def _token_arrives(run: Run, rep: int, r: int, now: float, is_first: bool, is_la
     if is_last:
         run.times[r, E2E] = now - since
         run.replicas[rep, UNFINISHED] -= 1
-        run.free_s[run.freed[0]] = now + run.scalars[CLIENT_S]
-        run.freed[0] += 1
+        run.times[run.ended[0], FREED] = now + run.scalars[CLIENT_S]
+        run.ended[0] += 1
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _end_step(run: Run, rep: int) -> None:
     """The oldest step in flight ends: its requests get their tokens, finished ones leave."""
     me, clock, lanes = run.replicas[rep], run.clocks[rep], run.lanes[rep]
@@ -222,7 +222,7 @@ def _preempt_last(run: Run, rep: int) -> None:
     me[PARTIAL] = 0
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _decode_all(run: Run, rep: int, slot: int) -> tuple[int, int]:
     """(sequences, KV tokens) of a step's decodes when every new block is there; (−1, 0), nothing done, when not."""
     me, lanes = run.replicas[rep], run.lanes[rep]
@@ -251,7 +251,7 @@ def _decode_all(run: Run, rep: int, slot: int) -> tuple[int, int]:
         flight[i] += ready * landing
     me[USED] += opened
     me[READY] -= sequences
-    return sequences, tokens
+    return int(sequences), int(tokens)
 
 
 @njit(**LEAN)
@@ -283,14 +283,14 @@ def _decode_in_order(run: Run, rep: int, slot: int) -> tuple[int, int]:
     return sequences, tokens
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _chunk_attention_s(run: Run, done: int, chunk: int) -> float:
     """Seconds of prefill attention of `chunk` tokens after `done`."""
     prefill_s = run.tables[2]
     return prefill_attention_s(prefill_s, float(done + chunk)) - prefill_attention_s(prefill_s, float(done))
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _continue_prompt(run: Run, rep: int, slot: int, budget: int) -> tuple[int, int, float]:
     """(tokens, 1 if they end the prompt, attention seconds) of the last lane's next chunk; no tokens: preempted."""
     me, lanes, requests = run.replicas[rep], run.lanes[rep], run.requests
@@ -316,7 +316,7 @@ def _continue_prompt(run: Run, rep: int, slot: int, budget: int) -> tuple[int, i
     return chunk, ended, _chunk_attention_s(run, done, chunk)
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _admit(run: Run, rep: int, slot: int, budget: int, seen_s: float) -> tuple[int, int, int, float]:
     """(tokens, prompts ended, chunks, attention seconds) of requests, visible by `seen_s`, that the step takes in."""
     me, lanes, requests = run.replicas[rep], run.lanes[rep], run.requests
@@ -361,7 +361,7 @@ def _admit(run: Run, rep: int, slot: int, budget: int, seen_s: float) -> tuple[i
     return tokens, ended, chunks, attention_s
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _start_step(run: Run, rep: int, now: float) -> None:
     """Schedule and launch a step, or note that there is nothing to schedule before a step ends."""
     me, clock, settings = run.replicas[rep], run.clocks[rep], run.settings
@@ -414,7 +414,7 @@ def _start_step(run: Run, rep: int, now: float) -> None:
     clock[REPLICA_TIMES + settings[STAGES] + slot] = at
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _stage_s(
     run: Run, tokens: int, sequences: int, kv_tokens: int, chunks: int, attention_s: float, samples: int
 ) -> float:
@@ -464,7 +464,7 @@ def _route(run: Run, turn: int) -> int:
     return best
 
 
-@njit(**LEAN)
+@njit(**INLINED)
 def _enter(run: Run, rep: int, r: int, now: float) -> None:
     """The request joins the front end of its replica; it becomes visible to the scheduler when it leaves it."""
     me, clock, scalars, requests = run.replicas[rep], run.clocks[rep], run.scalars, run.requests
@@ -510,8 +510,7 @@ def _open_loop(run: Run, horizon_s: float) -> None:
     """Requests arrive at their times; replicas catch up when the router needs to know, and at the end."""
     copies = run.replicas.shape[0]
     looks = run.settings[ROUTER] != ROUND_ROBIN
-    next_s = run.next_s
-    next_s[:] = np.inf
+    run.clocks[:, NEXT_EVENT] = np.inf
     turn = 0
     for r in range(run.requests.shape[0]):
         now = run.times[r, ARRIVAL]
@@ -521,14 +520,14 @@ def _open_loop(run: Run, horizon_s: float) -> None:
             continue
         if looks:
             for rep in range(copies):
-                if next_s[rep] <= now:
-                    next_s[rep] = _advance(run, rep, now)
+                if run.clocks[rep, NEXT_EVENT] <= now:
+                    run.clocks[rep, NEXT_EVENT] = _advance(run, rep, now)
         which = _route(run, turn)
         turn += 1
         if not looks:
             _advance(run, which, now)
         _enter(run, which, r, now)
-        next_s[which] = _next_event(run, which)[0]
+        run.clocks[which, NEXT_EVENT] = _next_event(run, which)[0]
     for rep in range(copies):
         _advance(run, rep, horizon_s)
 
@@ -547,8 +546,8 @@ def _closed_loop(run: Run, start_s: FloatArray, horizon_s: float) -> None:
         if r < count:
             if started < start_s.shape[0]:
                 arrival = start_s[started]
-            if freed < run.freed[0]:
-                arrival = min(arrival, run.free_s[freed])
+            if freed < run.ended[0]:
+                arrival = min(arrival, run.times[freed, FREED])
         soonest = np.inf
         kind = 0
         which = -1
@@ -611,9 +610,7 @@ def simulate_llm(
         replicas,
         clocks,
         np.zeros(TOTALS),
-        np.empty(requests.shape[0]),
         np.zeros(1, dtype=np.int64),
-        np.empty(copies),
     )
     if start_s.shape[0] == 0:
         _open_loop(run, horizon_s)

@@ -124,7 +124,7 @@ class _Search:
 
     def irreducible(self) -> list[Party]:
         """Parties that conflict, none of which can go; the linear relaxation narrows them down first."""
-        # Tried first goes first: what remains speaks of rules rather than of supplies, and of supplies rather than demands.
+        # Tried first goes first: what remains speaks of rules rather than supplies, and of supplies rather than demands.
         order = sorted(self.model.slacks, key=lambda party: (("demand", "supply", "rule").index(party.kind), party))
         if not self.feasible(frozenset(), False):
             order = self._shrink(order, order, False)

@@ -163,7 +163,7 @@ def _solution(staged: StagedSolve, values: FloatArray) -> MixSolution:
 
 
 def _total(terms: dict[int, float], values: FloatArray) -> int:
-    return round(sum(coefficient * values[column] for column, coefficient in terms.items()))
+    return round(float(sum(coefficient * values[column] for column, coefficient in terms.items())))
 
 
 def _unmet_rps(model: MixModel, values: FloatArray) -> FloatArray:

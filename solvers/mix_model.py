@@ -121,7 +121,8 @@ def build(problem: MixProblem, staffings: Mapping[int, Sequence[Mapping[int, int
     linear = LinearModel()
     queues, demands = problem.share.shape
     columns, staffed = _add_staffings(linear, staffings)
-    replaced = (problem.share[:, sorted(staffings)] > 0).any(axis=1)
+    replaced = np.zeros(queues, dtype=bool)
+    replaced[[q for d in staffings for q in np.flatnonzero(problem.share[:, d] > 0)]] = True
     model = MixModel(
         problem=problem,
         reduced=reduced,

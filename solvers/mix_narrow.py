@@ -53,7 +53,7 @@ def narrow(wide: StagedSolve, stage_of: Callable[[MixModel], Stage], solver: str
     """
     every = staffers(wide.model, _must_serve(wide))
     found = {demand: own for demand, own in every.items() if stands_alone(wide.model.problem, demand)}
-    floor = _floor(wide, stage_of(wide.model), every)
+    floor = _floor(wide, stage_of(wide.model), every, set(found))
     if floor is None or isinstance(floor, Termination) or not found:
         return floor if isinstance(floor, Termination) else None
     best: Narrowed | None = None
@@ -78,7 +78,10 @@ def _must_serve(wide: StagedSolve) -> NDArray[np.bool_]:
     return np.array([column >= 0 and limits[column] <= 0.0 for column in wide.model.unmet], dtype=bool)
 
 
-def _floor(wide: StagedSolve, stage: Stage, found: dict[int, Staffer]) -> Floor | Termination | None:
+def _floor(
+    wide: StagedSolve, stage: Stage, found: dict[int, Staffer], alone: set[int]
+) -> Floor | Termination | None:
+    """Cuts serve every demand of `found`; the decomposition's bound adds up only those that stand alone."""
     best: Floor | None = None
     for _ in range(CUT_ROUNDS):
         outcome = wide.program.minimise_relaxed(stage.terms, Limits(wall_s=wide.wall_left_s()))
@@ -95,7 +98,7 @@ def _floor(wide: StagedSolve, stage: Stage, found: dict[int, Staffer]) -> Floor 
                 return Termination.INFEASIBLE
             terms = _weighted(wide.model, staffer, weights[demand])
             now = float(sum(value * outcome.values[column] for column, value in terms.items()))
-            lift += least - now
+            lift += least - now if demand in alone else 0.0
             if least > 0 and now < least * (1 - VIOLATED):
                 wide.program.add_row({column: value / least for column, value in terms.items()}, ">=", 1.0)
                 cuts += 1

@@ -38,12 +38,10 @@ class Reduced:
 def reduce(problem: MixProblem) -> Reduced:
     """The brackets that can matter, queue by queue."""
     flow = max_flow_rps(problem)
-    given = _given_brackets(problem)
-    free, halved = _free_queues(problem), _domain_queues(problem)
-    kept = [
-        _useful(given[q], float(flow[q]), q in halved) if free[q] else given[q] for q in range(len(problem.queue_pool))
-    ]
-    for q in _dominated(problem, kept, flow, free, halved):
+    kept = _given_brackets(problem)
+    most = _most_copies(problem, kept, flow)
+    kept = [_up_to(brackets, most[q]) for q, brackets in enumerate(kept)]
+    for q in _dominated(problem, kept, most):
         kept[q] = []
     return Reduced(brackets=tuple(tuple(b) for b in kept), max_flow_rps=flow)
 
@@ -78,13 +76,34 @@ def eases(row: RuleRow) -> bool:
     return all(sign * coefficient > 0 or coefficient == 0 for coefficient in copies)
 
 
-def _free_queues(problem: MixProblem) -> NDArray[np.bool_]:
-    """Queues that may lose a copy without breaking a rule row."""
-    free = np.ones(len(problem.queue_pool), dtype=bool)
+def _ruled_copies(problem: MixProblem) -> FloatArray:
+    """[Q] copies with which a queue alone satisfies every rule that more copies help; inf where none surely does."""
+    copies = np.zeros(len(problem.queue_pool))
     for row in problem.rules:
-        if not eases(row):
-            free[[index for block, index, _ in row.terms if block == Block.COPIES]] = False
-    return free
+        named = [(i, coefficient) for block, i, coefficient in row.terms if block == Block.COPIES and coefficient != 0]
+        if eases(row) or not named:
+            continue
+        sign = {">=": 1.0, "<=": -1.0, "==": 0.0}[row.sense]
+        helps = sign != 0.0 and all(sign * coefficient >= 0 for _, _, coefficient in row.terms)
+        for queue, coefficient in named:
+            enough = np.ceil(row.bound / coefficient - ROUNDING) if helps else np.inf
+            copies[queue] = max(copies[queue], enough)
+    return copies
+
+
+def _most_copies(problem: MixProblem, brackets: list[list[Bracket]], flow: FloatArray) -> FloatArray:
+    """[Q] copies beyond which more of them change nothing; inf where that cannot be said.
+
+    Enough for the whole flow and for the rules that ask for copies; twice as many where up to half may be lost.
+    """
+    ruled, halved = _ruled_copies(problem), _domain_queues(problem)
+    most = np.full(len(brackets), np.inf)
+    for q, own in enumerate(brackets):
+        plain = q not in halved and ruled[q] <= 0
+        if plain or _regular(own):
+            need = _copies_for(own, float(flow[q])) * (2 if q in halved else 1)
+            most[q] = max(need, float(ruled[q]))
+    return most
 
 
 def _domain_queues(problem: MixProblem) -> set[int]:
@@ -94,24 +113,21 @@ def _domain_queues(problem: MixProblem) -> set[int]:
     return set(np.flatnonzero((problem.share[:, demands] > 0).any(axis=1)).tolist())
 
 
-def _useful(brackets: list[Bracket], flow_rps: float, halved: bool) -> list[Bracket]:
-    """Brackets up to the copies that carry all of `flow_rps`; twice as many where half may be lost."""
+def _up_to(brackets: list[Bracket], most: float) -> list[Bracket]:
+    return [
+        Bracket(low=b.low, high=int(min(b.high, most)), capacity_rps=b.capacity_rps) for b in brackets if b.low <= most
+    ]
+
+
+def _copies_for(brackets: list[Bracket], flow_rps: float) -> float:
+    """The first number of copies whose capacity reaches the flow; inf if none does."""
     if flow_rps <= 0:
-        return []
-    if halved and not _regular(brackets):
-        return brackets
-    most = _copies_for(brackets, flow_rps) * (2 if halved else 1)
-    kept = [b for b in brackets if b.low <= most and (b.capacity_rps > 0 or halved)]
-    return [Bracket(low=b.low, high=min(b.high, most), capacity_rps=b.capacity_rps) for b in kept]
-
-
-def _copies_for(brackets: list[Bracket], flow_rps: float) -> int:
-    """The first number of copies whose capacity reaches the flow; the last number there is, if none does."""
+        return 0.0
     for bracket in brackets:
         if bracket.capacity_rps * bracket.high >= flow_rps * (1 - ROUNDING):
             need = int(np.ceil(flow_rps / bracket.capacity_rps * (1 - ROUNDING)))
-            return max(bracket.low, need)
-    return brackets[-1].high if brackets else 0
+            return float(max(bracket.low, need))
+    return float("inf")
 
 
 def _regular(brackets: list[Bracket]) -> bool:
@@ -121,25 +137,29 @@ def _regular(brackets: list[Bracket]) -> bool:
     return all(a.high + 1 == b.low and a.capacity_rps <= b.capacity_rps for a, b in pairwise(brackets))
 
 
-def _dominated(
-    problem: MixProblem, brackets: list[list[Bracket]], flow: FloatArray, free: NDArray[np.bool_], halved: set[int]
-) -> list[int]:
-    named = {index for row in problem.rules for block, index, _ in row.terms if block in (Block.COPIES, Block.FLOW_RPS)}
-    groups: dict[tuple[int, bytes], list[int]] = {}
+def _dominated(problem: MixProblem, brackets: list[list[Bracket]], most: FloatArray) -> list[int]:
+    ruled = _ruled_copies(problem)
+    named: list[list[tuple[int, Block, float]]] = [[] for _ in brackets]
+    for number, row in enumerate(problem.rules):
+        for block, index, coefficient in row.terms:
+            if block in (Block.COPIES, Block.FLOW_RPS):
+                named[index].append((number, block, coefficient))
+    groups: dict[tuple[object, ...], list[int]] = {}
     for q in range(len(brackets)):
-        if brackets[q] and free[q] and q not in named and q not in halved:
-            groups.setdefault((int(problem.queue_pool[q]), problem.share[q].tobytes()), []).append(q)
-    return [q for group in groups.values() for q in _dominated_in(problem, group, brackets, flow)]
+        if brackets[q] and np.isfinite(ruled[q]):
+            key = (int(problem.queue_pool[q]), problem.share[q].tobytes(), tuple(sorted(named[q])))
+            groups.setdefault(key, []).append(q)
+    return [q for group in groups.values() for q in _dominated_in(problem, group, brackets, most)]
 
 
-def _dominated_in(problem: MixProblem, group: list[int], brackets: list[list[Bracket]], flow: FloatArray) -> list[int]:
-    """Of queues with one pool and one share row: those that one of the rest replaces, copy by copy.
+def _dominated_in(problem: MixProblem, group: list[int], brackets: list[list[Bracket]], most: FloatArray) -> list[int]:
+    """Of queues with one pool, one share row and the same rules: those that one of the rest replaces, copy by copy.
 
-    The other one must carry the whole flow at its most copies and gain (never lose) capacity per copy up to there:
-    only then do the copies of both, put behind its router, serve what both did.
+    The other one must reach the copies beyond which more change nothing, and never lose capacity per copy up to
+    there: only then do the copies of both, put behind its router, serve what both did.
     """
     gpus = problem.queue_gpus_per_copy
-    strong = [q for q in group if _regular(brackets[q]) and _covers(brackets[q], float(flow[q]))]
+    strong = [q for q in group if _regular(brackets[q]) and brackets[q][-1].high >= most[q]]
     dropped: set[int] = set()
     for q in group:
         for other in strong:
@@ -149,10 +169,6 @@ def _dominated_in(problem: MixProblem, group: list[int], brackets: list[list[Bra
                 dropped.add(q)
                 break
     return sorted(dropped)
-
-
-def _covers(brackets: list[Bracket], flow_rps: float) -> bool:
-    return brackets[-1].capacity_rps * brackets[-1].high >= flow_rps * (1 - ROUNDING)
 
 
 def _per_copy(brackets: list[Bracket], copies: int) -> float:

@@ -1,9 +1,9 @@
 """Staffings of a demand: numbers of copies, by pool and size, that serve all of it.
 
 A demand whose queues serve nothing else, are named only by rules that fewer copies ease and need no spare for a loss
-meets the rest of the problem only in the hardware that its copies take and in those rules. Its staffings of least cost at given prices per copy are found
-by a cover dynamic programme, and all staffings within a margin of that cost by enumeration: with them in place of
-brackets and flows the MILP is small and tight (F2).
+meets the rest of the problem only in the hardware that its copies take and in those rules. Its staffings of least
+cost at given prices per copy are found by a cover dynamic programme, and all staffings within a margin of that cost
+by enumeration: with them in place of brackets and flows the MILP is small and tight (F2).
 """
 
 from dataclasses import dataclass

@@ -178,7 +178,7 @@ def tidy_stage(model: MixModel) -> Stage:
     """With copies fixed: fewest nodes and paid GPUs, and the loosest limit of copies per domain."""
     terms: Terms = {int(column): 1.0 for column in model.nodes}
     terms.update({int(column): 1.0 for column in model.paid if column >= 0})
-    terms.update({column: -1.0 for column in model.kappa.values()})
+    terms.update(dict.fromkeys(model.kappa.values(), -1.0))
     return Stage(name="tidy", terms=terms, tie_break=True)
 
 

@@ -2,10 +2,17 @@
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 
 @njit(cache=True)
-def cover_costs(starts, copies, units, weights, total_units):
+def cover_costs(
+    starts: NDArray[np.int64],
+    copies: NDArray[np.int64],
+    units: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    total_units: int,
+) -> NDArray[np.float64]:
     """[classes + 1, units + 1]: least Σ weight · copies over classes j.. that covers k units; inf where none does.
 
     Options of class j are starts[j]..starts[j + 1]: `copies` of it cover `units`, and at most one option is taken.

@@ -3,15 +3,14 @@
 One heap of events for the whole cell; at equal times a step end comes before an arrival, an arrival before a request
 leaves the front end, and that before a step start; within a kind the lowest replica (arrivals: the order of sending).
 
-The scheduler follows vLLM V1 (`vllm/v1/core/sched/scheduler.py`, `Scheduler.schedule`): first the running requests in
-order, preempting the last one when blocks are short, then, if nothing was preempted, the waiting ones. As there, a prompt
-chunk may start while the chunk before it is in the pipeline, and a request that is preempted while a step samples for it
+The scheduler follows vLLM V1 (`Scheduler.schedule` in `vllm/v1/core/sched/scheduler.py`): first the running requests
+in order, preempting the last one when blocks are short, then, if nothing was preempted, the waiting ones. As there, a
+prompt chunk may start while the chunk before it is in the pipeline, and a request that is preempted while a step samples for it
 keeps that token; it is not scheduled again before the step has ended. A start that finds nothing to schedule is not
 repeated before a step ends. Stages serve batches in order, so a short step behind a long one waits for it.
 """
 
 import heapq
-from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -34,7 +33,10 @@ class Kind(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A request and how far it is. `computed`: tokens whose KV is computed or in the pipeline."""
+    """A request and how far it is. `computed`: tokens whose KV is computed or in the pipeline.
+
+    `decoding`: all of the prompt is; `sampling`: a step in flight will give it a token.
+    """
 
     index: int
     input_tokens: int
@@ -45,6 +47,7 @@ class Request:
     generated: int = 0
     computed: int = 0
     blocks: int = 0
+    decoding: bool = False
     sampling: bool = False
     preemptions: int = 0
     replica: int = -1
@@ -112,11 +115,13 @@ def decode_attention_s(values: FloatArray, batch: int, kv_tokens: int) -> float:
     u = batch / 2**i - 1
     v = max(kv_tokens, 1) / 2**j - 1
     square = values[i : i + 2, j : j + 2]
-    return float((1 - u) * ((1 - v) * square[0, 0] + v * square[0, 1]) + u * ((1 - v) * square[1, 0] + v * square[1, 1]))
+    return float(
+        (1 - u) * ((1 - v) * square[0, 0] + v * square[0, 1]) + u * ((1 - v) * square[1, 0] + v * square[1, 1])
+    )
 
 
-def step_parts_s(table: StepTable, step: Step, samples: int) -> dict[Component, float]:
-    """Seconds of a step on one stage, by component (the formula of profiles.step_table)."""
+def step_s(table: StepTable, step: Step, samples: int) -> tuple[float, dict[Component, float]]:
+    """Seconds of a step on one stage, and by component (the formula of profiles.step_table)."""
     factor = table.prefill_factor if step.chunks else 1.0
     attention = 0.0
     for done, tokens in step.chunks:
@@ -129,9 +134,16 @@ def step_parts_s(table: StepTable, step: Step, samples: int) -> dict[Component, 
         Component.SAMPLING: dense_s(table.sampling_s, samples),
         Component.ENGINE: table.overhead_s,
     }
-    if step.chunks:
-        parts[Component.ENGINE] += max(0.0, table.prefill_floor_s - sum(parts.values()))
-    return parts
+    stage_s = sum(parts.values())
+    if step.chunks and stage_s < table.prefill_floor_s:
+        parts[Component.ENGINE] += table.prefill_floor_s - stage_s
+        stage_s = table.prefill_floor_s
+    return stage_s, parts
+
+
+def simulate(cell: LlmCell, work: Requests | ClosedLoop, horizon_s: float = inf) -> Outcome:
+    """The outcome of the requests, or of the closed loop, on the cell."""
+    return Simulation(cell, work, horizon_s).run()
 
 
 class Simulation:
@@ -182,8 +194,6 @@ class Simulation:
             self.plan_start(replica, now)
         return self.outcome()
 
-    # --- arrivals
-
     def arrive(self, now: float) -> None:
         """The next request is sent; when it is rejected, the client of a closed loop sends another one at once."""
         while self.unsent:
@@ -232,8 +242,6 @@ class Simulation:
         replica.front.append(request)
         self.push(request.visible_s, Kind.VISIBLE, replica.index)
 
-    # --- steps
-
     def plan_start(self, replica: Replica, now: float) -> None:
         """Plan the next start if there may be something to schedule and room in the pipeline."""
         if replica.planned_start_s is not None or replica.stalled or len(replica.in_flight) == self.cell.table.stages:
@@ -256,7 +264,7 @@ class Simulation:
             return
         for request in step.samplers:
             request.sampling = True
-        parts = step_parts_s(self.cell.table, step, 0 if self.cell.embed else len(step.samplers))
+        stage_s, parts = step_s(self.cell.table, step, 0 if self.cell.embed else len(step.samplers))
         for component, seconds in parts.items():
             self.component_s[component] += seconds
         self.steps += 1
@@ -267,7 +275,7 @@ class Simulation:
         for stage in range(self.cell.table.stages):
             if stage > 0:
                 at += self.cell.table.send_s_per_token * step.tokens
-            at = max(at, replica.stage_free_s[stage]) + sum(parts.values())
+            at = max(at, replica.stage_free_s[stage]) + stage_s
             replica.stage_free_s[stage] = at
         self.push(at, Kind.END, replica.index)
 
@@ -313,19 +321,21 @@ class Simulation:
 
     def take(self, step: Step, request: Request, tokens: int) -> None:
         """Put tokens of the request into the step."""
-        # A decode goes on from a token sampled before; everything else, recomputing included, is a piece of prompt.
-        if request.generated > 0 and request.computed == request.known - 1 and request in self.decoding(request):
+        # A decode computes the token sampled last; everything else, recomputing included, is a piece of prompt.
+        if request.decoding:
             step.decodes.append(request.known)
         else:
             step.chunks.append((request.computed, tokens))
         request.computed += tokens
         if request.computed == request.known:
+            request.decoding = True
             step.samplers.append(request)
 
     def preempt(self, replica: Replica, request: Request) -> None:
         """The request loses its KV and waits at the front, to be computed again."""
         request.blocks = 0
         request.computed = 0
+        request.decoding = False
         request.preemptions += 1
         replica.waiting.appendleft(request)
 
@@ -347,13 +357,14 @@ class Simulation:
         if self.closed:
             self.push(request.end_s, Kind.ARRIVAL, 0)
 
-    # --- the outcome
-
     def outcome(self) -> Outcome:
         """What the requests saw."""
         served = [r.end_s is not None for r in self.requests]
-        ttft = [r.first_token_s - r.arrival_s if r.end_s is not None and r.first_token_s else np.nan for r in self.requests]
         e2e = [np.nan if r.end_s is None else r.end_s - r.arrival_s for r in self.requests]
+        ttft = [
+            np.nan if r.end_s is None or r.first_token_s is None else r.first_token_s - r.arrival_s
+            for r in self.requests
+        ]
         tpot = [
             (last - first) / (r.output_tokens - 1) if r.output_tokens > 1 else np.nan
             for r, first, last in zip(self.requests, ttft, e2e, strict=True)

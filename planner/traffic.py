@@ -142,6 +142,42 @@ class TraceTraffic:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTraffic:
+    """A recorded trace replayed as it is: every draw is the same."""
+
+    trace: Trace
+
+    @property
+    def lengths(self) -> LengthDistribution:
+        """The lengths of the trace's requests."""
+        return trace_lengths(self.trace.input_tokens, self.trace.output_tokens)
+
+    @property
+    def mean_rate_rps(self) -> float:
+        """Requests per second over the trace."""
+        return self.trace.arrival_s.size / self.trace.span_s
+
+    @property
+    def arrival_cv(self) -> float:
+        """Coefficient of variation of the gaps between the recorded arrivals."""
+        return TraceTraffic(trace=self.trace, lengths=self.lengths).arrival_cv
+
+    @property
+    def mean_tokens(self) -> float:
+        """Mean input and output tokens of a request together."""
+        return float(np.mean(self.trace.input_tokens + self.trace.output_tokens))
+
+    def draw(self, duration_s: float, rng: np.random.Generator) -> Draw:
+        """The requests of the first `duration_s` seconds of the trace."""
+        inside = self.trace.arrival_s < duration_s
+        return Draw(
+            arrival_s=self.trace.arrival_s[inside],
+            input_tokens=self.trace.input_tokens[inside],
+            output_tokens=self.trace.output_tokens[inside],
+        )
+
+
 def trace_traffic(trace: Trace, lengths: LengthDistribution | None) -> Traffic:
     """Traffic like a trace; with `lengths` only its arrivals are the trace's."""
     own = trace_lengths(trace.input_tokens, trace.output_tokens)

@@ -7,13 +7,15 @@ the set the smallest change of its own number that makes a mix possible with eve
 
 import time
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.mix_model import MixModel, Party, Slack, build
+from solvers.mix_narrow import run_serve, tighten
 from solvers.mix_problem import MixProblem
-from solvers.mix_stages import StagedSolve, serve_stages, shown_values
+from solvers.mix_stages import Stage, StagedSolve, shown_values
 from solvers.mix_survive import add_survive_rows
 from solvers.mix_validate import validate
 from solvers.pulp_backend import Limits, PulpProgram
@@ -21,16 +23,19 @@ from solvers.result import Termination
 from solvers.stop import Stop
 
 FloatArray = NDArray[np.float64]
+QUESTION_NODES = 1000
+QUESTION_SHARE = 0.05  # of the wall time left, for one question
+RELAXATION_SHARE = 0.15
 MOVED = 1e-7  # a slack below this, as a fraction of its row, is the solver's tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxation:
-    """The smallest change of one party that alone makes the problem feasible.
+    """The smallest change of one party with which the problem is feasible, the rest of its conflict as it is.
 
     `row` counts the problem's rule rows and then its survive rows; −1 for a supply (`now` and `needed` are nodes)
     and a demand (requests/s of the workload). A rule of several rows has one relaxation for each row that must
-    move; they go together. `proven`: no smaller change does.
+    move; they go together. `proven`: no smaller change does. `alone`: no other conflict has to be solved as well.
     """
 
     party: Party
@@ -38,6 +43,7 @@ class Relaxation:
     now: float
     needed: float
     proven: bool
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +56,14 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """`parties` cannot hold together; `irreducible`: every one is needed for that. `shortage` is None when the
-    rules conflict whatever is served (or no answer came within the limits). Empty `parties`: copies, brackets and
-    shares alone admit no mix.
+    """`parties` cannot hold together, nor can those of each of `others`, which have no party in common.
+
+    `irreducible`: of no set can a party go. `shortage` is None when the rules conflict whatever is served (or no
+    answer came within the limits). No parties at all: limits ended the search before a conflict was proved.
     """
 
     parties: tuple[Party, ...]
+    others: tuple[tuple[Party, ...], ...]
     irreducible: bool
     shortage: Shortage | None
     relaxations: tuple[Relaxation, ...]
@@ -65,20 +73,35 @@ class Conflict:
 def explain(problem: MixProblem, stop: Stop, seed: int) -> Conflict:
     """Why the problem is infeasible. Raises ValueError if it is malformed, or if a mix for it exists."""
     validate(problem)
+    shortage = _shortage(problem, stop, seed)
     model = build(problem)
     add_survive_rows(model)
     search = _Search(model, stop, seed)
-    if search.feasible(frozenset(), True):
+    if search.answer(frozenset(), True) == Answer.FEASIBLE:
         raise ValueError("the problem has a mix: there is no conflict to explain")
-    parties = search.irreducible()
-    relaxations = [found for party in parties for found in search.relaxations(party)]
+    sets = search.conflicts()
+    relaxations = [
+        relaxation
+        for number, parties in enumerate(sets)
+        for party in parties
+        for relaxation in search.relaxations(party, [p for n, own in enumerate(sets) if n != number for p in own])
+    ]
     return Conflict(
-        parties=tuple(parties),
+        parties=tuple(sets[0]) if sets else (),
+        others=tuple(tuple(own) for own in sets[1:]),
         irreducible=search.certain,
-        shortage=_shortage(problem, stop, seed),
+        shortage=shortage,
         relaxations=tuple(relaxations),
-        notes=tuple(search.notes),
+        notes=tuple(dict.fromkeys(search.notes)),
     )
+
+
+class Answer(StrEnum):
+    """Whether a mix exists."""
+
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)
@@ -96,11 +119,20 @@ class _Search:
     def __post_init__(self) -> None:
         self.program = PulpProgram(self.model.linear, "highs")
         self.ends_s = time.monotonic() + self.stop.wall_limit_s
+        self._tighten()
 
-    def _limits(self) -> Limits:
+    def _tighten(self) -> None:
+        """Cuts that hold whatever is opened, found where all demand may go unmet; shortages then show in the LP."""
+        self._open(frozenset(party for party in self.model.slacks if party.kind == "demand"))
+        terms = {s.column: 1.0 for p, slacks in self.model.slacks.items() if p.kind == "demand" for s in slacks}
+        if terms:
+            staged = StagedSolve(self.model, self.program, self.stop, self.seed)
+            tighten(staged, Stage(name="unmet", terms=terms))
+
+    def _limits(self, share: float) -> Limits:
         return Limits(
-            max_nodes=self.stop.max_nodes,
-            wall_s=max(0.01, self.ends_s - time.monotonic()),
+            max_nodes=min(self.stop.max_nodes, QUESTION_NODES),
+            wall_s=max(0.01, (self.ends_s - time.monotonic()) * share),
             seed=self.seed,
             cancelled=self.stop.cancelled,
         )
@@ -110,57 +142,88 @@ class _Search:
             for slack in slacks:
                 self.program.set_bounds(slack.column, 0.0, slack.upper if party in parties else slack.closed)
 
-    def feasible(self, opened: frozenset[Party], integral: bool) -> bool:
-        """Whether a mix exists without the opened parties; True, and no longer certain, where limits end the search."""
+    def answer(self, opened: frozenset[Party], integral: bool) -> Answer:
+        """Whether a mix exists without the opened parties (`integral`: in whole copies)."""
         self._open(opened)
         run = self.program.minimise if integral else self.program.minimise_relaxed
-        outcome = run({}, self._limits())
+        outcome = run({}, self._limits(QUESTION_SHARE))
         if outcome.termination == Termination.INFEASIBLE:
-            return False
-        if outcome.values is None:
-            self.certain = False
-            self.notes.append(f"limits ended the question whether a mix exists ({outcome.termination})")
-        return True
+            return Answer.INFEASIBLE
+        if outcome.values is not None:
+            return Answer.FEASIBLE
+        self.certain = False
+        self.notes.append("limits ended a question whether a mix exists: the parties may not all be needed")
+        return Answer.UNKNOWN
 
-    def irreducible(self) -> list[Party]:
+    def conflicts(self) -> list[list[Party]]:
+        """Disjoint sets of parties that conflict, until what is left has a mix."""
+        found: list[list[Party]] = []
+        opened: frozenset[Party] = frozenset()
+        while self.answer(opened, True) == Answer.INFEASIBLE:
+            parties = self._irreducible(opened)
+            if not parties:
+                break
+            found.append(parties)
+            opened |= frozenset(parties)
+        return found
+
+    def _irreducible(self, opened: frozenset[Party]) -> list[Party]:
         """Parties that conflict, none of which can go; the linear relaxation narrows them down first."""
-        # Tried first goes first: what remains speaks of rules rather than supplies, and of supplies rather than demands.
-        order = sorted(self.model.slacks, key=lambda party: (("demand", "supply", "rule").index(party.kind), party))
-        if not self.feasible(frozenset(), False):
-            order = self._shrink(order, order, False)
-        return self._shrink(order, list(self.model.slacks), True)
+        # Tried first goes first: what remains speaks of rules rather than supplies, of supplies rather than demands.
+        order = sorted(
+            (party for party in self.model.slacks if party not in opened),
+            key=lambda party: (("demand", "supply", "rule").index(party.kind), party),
+        )
+        if self.answer(opened, False) == Answer.INFEASIBLE:
+            order = self._shrink(order, False)
+        return self._shrink(order, True)
 
-    def _shrink(self, kept: list[Party], everyone: list[Party], integral: bool) -> list[Party]:
+    def _shrink(self, kept: list[Party], integral: bool) -> list[Party]:
         """Delete chunks of the kept parties, halving their size down to one, while the rest still conflicts."""
+        everyone = frozenset(self.model.slacks)
         size = max(1, len(kept) // 2)
         while kept:
             start = 0
             while start < len(kept):
                 trial = kept[:start] + kept[start + size :]
-                if self.feasible(frozenset(everyone) - frozenset(trial), integral):
-                    start += size
-                else:
+                if self.answer(everyone - frozenset(trial), integral) == Answer.INFEASIBLE:
                     kept = trial
+                else:
+                    start += size
             if size == 1:
                 break
             size = max(1, size // 2)
         return kept
 
-    def relaxations(self, party: Party) -> list[Relaxation]:
-        """What of this party must change when all others stay; nothing if that cannot help."""
-        self._open(frozenset((party,)))
+    def relaxations(self, party: Party, others: list[Party]) -> list[Relaxation]:
+        """What of this party must change when all others stay but those of other conflicts, which are opened."""
+        self._open(frozenset((party, *others)))
         slacks = self.model.slacks[party]
         terms = {slack.column: self._weight(slack) for slack in slacks}
-        outcome = self.program.minimise(terms, self._limits())
+        outcome = self.program.minimise(terms, self._limits(RELAXATION_SHARE))
         if outcome.values is None:
             if outcome.termination != Termination.INFEASIBLE:
                 self.notes.append(f"limits ended the search for the smallest change of {party}")
             return []
-        proven = outcome.termination == Termination.OPTIMAL
+        proven, alone = outcome.termination == Termination.OPTIMAL, not others
         moved = [(slack, float(outcome.values[slack.column])) for slack in slacks]
         if party.kind == "demand":
-            return [self._demand_relaxation(party, moved, proven)]
-        return [self._relaxation(party, s, value, proven) for s, value in moved if value > s.closed + MOVED]
+            rates = dict(zip(self.model.unmet.tolist(), self.model.problem.demand_rate_rps.tolist(), strict=True))
+            now = sum(rates[slack.column] for slack, _ in moved)
+            unmet = sum(rates[slack.column] * value for slack, value in moved)
+            return [Relaxation(party=party, row=-1, now=now, needed=now - unmet, proven=proven, alone=alone)]
+        found = [(slack, *self._numbers(slack, value)) for slack, value in moved if value > slack.closed + MOVED]
+        return [
+            Relaxation(party=party, row=slack.row, now=now, needed=needed, proven=proven, alone=alone)
+            for slack, now, needed in found
+        ]
+
+    def _numbers(self, slack: Slack, value: float) -> tuple[float, float]:
+        """(now, needed) of the bound that a slack of this value moves."""
+        if slack.row < 0:
+            return slack.closed, value
+        now = self._bound(slack.row)
+        return now, now + slack.unit * value
 
     def _weight(self, slack: Slack) -> float:
         """Slacks of one party count by how far they are from the number they change."""
@@ -172,33 +235,13 @@ class _Search:
         rules = self.model.problem.rules
         return rules[row].bound if row < len(rules) else self.model.problem.survive[row - len(rules)].fraction
 
-    def _relaxation(self, party: Party, slack: Slack, value: float, proven: bool) -> Relaxation:
-        if slack.row < 0:
-            return Relaxation(party=party, row=-1, now=slack.closed, needed=value, proven=proven)
-        now = self._bound(slack.row)
-        return Relaxation(party=party, row=slack.row, now=now, needed=now + slack.unit * value, proven=proven)
-
-    def _demand_relaxation(self, party: Party, moved: list[tuple[Slack, float]], proven: bool) -> Relaxation:
-        problem = self.model.problem
-        rates = {
-            int(column): float(rate) for column, rate in zip(self.model.unmet, problem.demand_rate_rps, strict=True)
-        }
-        now = sum(rates[slack.column] for slack, _ in moved)
-        unmet = sum(rates[slack.column] * value for slack, value in moved)
-        return Relaxation(party=party, row=-1, now=now, needed=now - unmet, proven=proven)
-
 
 def _shortage(problem: MixProblem, stop: Stop, seed: int) -> Shortage | None:
     model = build(replace(problem, allow_unmet=True))
     add_survive_rows(model)
     staged = StagedSolve(model, PulpProgram(model.linear, "highs"), stop, seed)
-    for stage in serve_stages(model):
-        if not staged.run(stage):
-            return None
-        staged.keep(stage, staged.runs[-1].value)
-    if staged.values is None:
+    if not run_serve(staged, {}) or staged.values is None:
         return None
-    values = staged.values
-    unmet = np.array([values[c] if c >= 0 else 0.0 for c in model.unmet], dtype=np.float64)
+    unmet = np.array([staged.values[c] if c >= 0 else 0.0 for c in model.unmet], dtype=np.float64)
     unmet[(unmet < MOVED) | problem.workload_best_effort[problem.demand_workload]] = 0.0
     return Shortage(levels=shown_values(staged), unmet_rps=unmet * problem.demand_rate_rps)

@@ -4,10 +4,10 @@ Given a problem whose capacities no dispatcher can beat and whose rates are what
 holds for every plan of the option space (F0); given the capacity table in force, for that table.
 """
 
-from solvers.mix_model import MixModel, build
-from solvers.mix_narrow import Narrowed, given_run, narrow
+from solvers.mix_model import build
+from solvers.mix_narrow import Narrowed, narrow, run_serve
 from solvers.mix_problem import MixProblem, MixSolution
-from solvers.mix_stages import StagedSolve, cost_stage, serve_stages
+from solvers.mix_stages import StagedSolve, cost_stage
 from solvers.mix_survive import add_survive_rows
 from solvers.mix_validate import validate
 from solvers.pulp_backend import PulpProgram
@@ -30,7 +30,7 @@ def bound(
     add_survive_rows(model)
     staged = StagedSolve(model, PulpProgram(model.linear, "highs"), stop, seed)
     proved = None
-    if _serve(staged, model, dict(serve_values)):
+    if run_serve(staged, dict(serve_values)):
         staged, proved = _cost(staged)
     run = staged.runs[-1] if staged.runs and staged.runs[-1].stage.name == "cost" else None
     ended = staged.termination
@@ -56,15 +56,3 @@ def _cost(staged: StagedSolve) -> tuple[StagedSolve, float | None]:
         return staged, None
     staged.run(cost_stage(staged.model))
     return staged, staged.runs[-1].outcome.bound if staged.runs else None
-
-
-def _serve(staged: StagedSolve, model: MixModel, given: dict[str, float]) -> bool:
-    for stage in serve_stages(model):
-        if stage.name in given:
-            staged.keep(stage, given[stage.name])
-            staged.runs.append(given_run(stage, given[stage.name]))
-            continue
-        if not staged.run(stage):
-            return False
-        staged.keep(stage, staged.runs[-1].value)
-    return True

@@ -21,7 +21,7 @@ SERVE_TOLERANCE = 1e-7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimum:
-    """The best lexicographic values: unmet fractions level by level, then USD per hour; `copies` of one mix with them."""
+    """The best lexicographic values (unmet fractions by level, then USD per hour) and the copies of a mix with them."""
 
     serve: tuple[float, ...]
     cost_usd_per_hour: float

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from solvers.mix_balance import balance, capacity_rps
 from solvers.mix_checker import check
 from solvers.mix_model import MixModel, build
-from solvers.mix_narrow import Narrowed, given_run, narrow
+from solvers.mix_narrow import Narrowed, given_run, narrow, run_serve
 from solvers.mix_problem import MixProblem, MixSolution
 from solvers.mix_stages import (
     Stage,
@@ -90,10 +90,8 @@ def _run_stages(problem: MixProblem, stop: Stop, seed: int, solver: str) -> tupl
         if served is not None:
             return served.solve, served.bound
     staged = _wide(problem, stop, seed, solver)
-    for stage in serve_stages(staged.model):
-        if not staged.run(stage):
-            return staged, None
-        staged.keep(stage, staged.runs[-1].value)
+    if not run_serve(staged, {}):
+        return staged, None
     narrowed = narrow(staged, cost_stage, solver)
     if isinstance(narrowed, Narrowed):
         if narrowed.solve.termination != Termination.CANCELLED:

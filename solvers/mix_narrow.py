@@ -8,7 +8,7 @@
    that is not enough, once more with a margin up to the best mix found.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +51,9 @@ def narrow(wide: StagedSolve, stage_of: Callable[[MixModel], Stage], solver: str
     INFEASIBLE when the tightened relaxation has no point, so that no mix exists; None when nothing can be staffed or
     no mix was found this way, which proves nothing.
     """
-    every = staffers(wide.model, _must_serve(wide))
-    found = {demand: own for demand, own in every.items() if stands_alone(wide.model.problem, demand)}
+    every = staffers(wide.model, ~_best_effort(wide.model))
+    must = _must_serve(wide)
+    found = {d: own for d, own in every.items() if must[d] and stands_alone(wide.model.problem, d)}
     floor = _floor(wide, stage_of(wide.model), every, set(found))
     if floor is None or isinstance(floor, Termination) or not found:
         return floor if isinstance(floor, Termination) else None
@@ -72,15 +73,36 @@ def narrow(wide: StagedSolve, stage_of: Callable[[MixModel], Stage], solver: str
     return best if best is None else _said(best)
 
 
+def run_serve(wide: StagedSolve, given: Mapping[str, float]) -> bool:
+    """Run the serve stages, or keep the values `given` for them by name; False when the solve ends here."""
+    for stage in serve_stages(wide.model):
+        if stage.name in given:
+            wide.runs.append(given_run(stage, given[stage.name]))
+        else:
+            tighten(wide, stage)
+            if not wide.run(stage):
+                return False
+        wide.keep(stage, wide.runs[-1].value)
+    return True
+
+
+def tighten(wide: StagedSolve, stage: Stage) -> None:
+    """Add cuts to the whole model until its relaxation, minimising the stage, violates none."""
+    _floor(wide, stage, staffers(wide.model, ~_best_effort(wide.model)), set())
+
+
+def _best_effort(model: MixModel) -> NDArray[np.bool_]:
+    problem = model.problem
+    return np.asarray(problem.workload_best_effort[problem.demand_workload], dtype=bool)
+
+
 def _must_serve(wide: StagedSolve) -> NDArray[np.bool_]:
     """[D] demands of which nothing may stay unmet at this point."""
     limits = wide.program.upper_bounds()
     return np.array([column >= 0 and limits[column] <= 0.0 for column in wide.model.unmet], dtype=bool)
 
 
-def _floor(
-    wide: StagedSolve, stage: Stage, found: dict[int, Staffer], alone: set[int]
-) -> Floor | Termination | None:
+def _floor(wide: StagedSolve, stage: Stage, found: dict[int, Staffer], alone: set[int]) -> Floor | Termination | None:
     """Cuts serve every demand of `found`; the decomposition's bound adds up only those that stand alone."""
     best: Floor | None = None
     for _ in range(CUT_ROUNDS):
@@ -93,15 +115,11 @@ def _floor(
         weights = {demand: np.maximum(0.0, own.taken @ prices) for demand, own in found.items()}
         lift, cuts = 0.0, 0
         for demand, staffer in found.items():
-            least = staffer.least_cost(weights[demand])
-            if not np.isfinite(least):
+            least, now, cut = _cut(wide, staffer, weights[demand], outcome.values)
+            if not np.isfinite(least) and demand in alone:
                 return Termination.INFEASIBLE
-            terms = _weighted(wide.model, staffer, weights[demand])
-            now = float(sum(value * outcome.values[column] for column, value in terms.items()))
             lift += least - now if demand in alone else 0.0
-            if least > 0 and now < least * (1 - VIOLATED):
-                wide.program.add_row({column: value / least for column, value in terms.items()}, ">=", 1.0)
-                cuts += 1
+            cuts += cut
         if best is None or outcome.objective + lift > best.bound:
             best = Floor(bound=outcome.objective + lift, weights=weights)
         if cuts == 0:
@@ -109,12 +127,22 @@ def _floor(
     return best
 
 
-def _weighted(model: MixModel, staffer: Staffer, weights: FloatArray) -> dict[int, float]:
+def _cut(wide: StagedSolve, staffer: Staffer, weights: FloatArray, values: FloatArray) -> tuple[float, float, bool]:
+    """(least cost of a staffing, cost of the copies at this point, whether the point violated a cut: it is added)."""
+    least, slope = staffer.cover_cut(weights)
     terms: dict[int, float] = {}
     for own, weight in zip(staffer.classes, weights.tolist(), strict=True):
         for queue in own.queues:
-            add_terms(terms, model.copies_terms(queue), weight)
-    return terms
+            add_terms(terms, wide.model.copies_terms(queue), weight)
+    now = float(sum(value * values[column] for column, value in terms.items()))
+    if not np.isfinite(least) or least <= 0:
+        return least, now, False
+    unmet = int(wide.model.unmet[staffer.demand])
+    terms[unmet] = slope
+    violated = now + slope * float(values[unmet]) < least * (1 - VIOLATED)
+    if violated:
+        wide.program.add_row({column: value / least for column, value in terms.items()}, ">=", 1.0)
+    return least, now, violated
 
 
 def _solve(
@@ -165,9 +193,7 @@ def _said(best: Narrowed) -> Narrowed:
     """A solve that is optimal over its staffings but not proven over all is feasible, and says so."""
     if not _closed(best, best.solve.stop.gap_fraction) and best.solve.termination == Termination.OPTIMAL:
         best.solve.termination = Termination.FEASIBLE
-        best.solve.notes.append(
-            "not all staffings were enumerated: the bound may be lower than it could be"
-        )
+        best.solve.notes.append("not all staffings were enumerated: the bound may be lower than it could be")
     return best
 
 

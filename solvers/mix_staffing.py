@@ -65,6 +65,15 @@ class Staffer:
         """A lower bound on Σ weight · copies over all staffings (`weights` per class); inf if there is none."""
         return float(self._costs(weights)[0, UNITS])
 
+    def cover_cut(self, weights: FloatArray) -> tuple[float, float]:
+        """(least, slope): a staffing that leaves the fraction v unmet costs at least `least − slope · v`."""
+        costs = self._costs(weights)[0]
+        least = float(costs[UNITS])
+        if not np.isfinite(least):
+            return least, 0.0
+        unmet = 1.0 - np.arange(UNITS) / UNITS
+        return least, float(np.max((least - costs[:UNITS]) / unmet))
+
     def _costs(self, weights: FloatArray) -> FloatArray:
         # Rounded up, so that no staffing is overlooked: the costs are a lower bound.
         units = [np.minimum(UNITS, np.ceil(c.covered[1:] * UNITS - ROUNDING).astype(np.int64)) for c in self.classes]

@@ -45,7 +45,7 @@ class Limits:
 class Outcome:
     """What one run returned. `values` [columns] is None unless the solver holds a feasible point.
 
-    `bound` is a lower bound on the minimum, None where the solver does not say one. `duals` [rows] only of a relaxed run.
+    `bound` is a lower bound on the minimum, None where the solver does not say one. `duals` [rows]: of relaxed runs.
     """
 
     termination: Termination

@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from planner.files import atomic_write_text
 from planner.pipeline import PlanOptions, plan_spec
-from planner.plan_io import plan_to_json, plan_to_yaml
+from planner.plan_io import plan_to_json, write_plan
 from planner.progress import Progress, interruptible, line_writer
 from planner.render_plan import render_plan
 from planner.spec_load import load_spec
@@ -30,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         plan = plan_spec(loaded, options, progress)
     if arguments.output:
-        atomic_write_text(Path(arguments.output), plan_to_yaml(plan))
+        write_plan(plan, Path(arguments.output), loaded.folder)
         progress.say(f"written to {arguments.output}")
     if arguments.json:
         timed = plan.model_copy(update={"wall_s": {k: round(v, 3) for k, v in progress.wall_s.items()}})

@@ -1,0 +1,120 @@
+"""A plan taken up again: its own cells, simulated on fresh traffic or on a given trace."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from planner.cells import CellKey, CellSimulator, Draws
+from planner.mix_build import Market
+from planner.outcomes import Seen, observe
+from planner.pipeline import PlanOptions, prepare
+from planner.plan_file import Plan
+from planner.plan_io import PlanFileError
+from planner.progress import Progress
+from planner.queues import LlmServing, Queue
+from planner.routing import Attainment, attainments, cells_of
+from planner.spec_load import spec_from_plan
+from planner.trace_file import read_trace
+from planner.traffic import RecordedTraffic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a plan did on the traffic: attainment and latencies per workload, and how much was simulated."""
+
+    attainments: tuple[Attainment, ...]
+    seen: dict[str, Seen]
+    requests: int
+    simulate_s: float
+    market: Market
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """The traffic of a replay. `trace` replaces the traffic of `workload` (or of the only one), replayed as it is."""
+
+    draws: int
+    seed: int
+    duration_s: float | None
+    trace: Path | None
+    workload: str | None
+
+
+def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Replay:
+    """Simulate a plan. PlanFileError when it has no groups or was made from another catalogue."""
+    if not plan.groups:
+        raise PlanFileError("the plan has no groups to simulate: it says why there is no plan.")
+    loaded = spec_from_plan(plan.spec, folder)
+    prepared = prepare(loaded, PlanOptions(seed=plan.seed), progress)
+    market = replace(prepared.market, queues=_as_planned(plan, prepared.market.queues))
+    duration = traffic.duration_s
+    count = traffic.draws
+    if traffic.trace is not None:
+        market, duration = _with_trace(market, traffic)
+        count = 1
+    draws = Draws(market.workloads, market.demands, seed=traffic.seed, count=count, duration_s=duration)
+    simulator = CellSimulator(market.queues, market.workloads, draws, PlanOptions().workers)
+    cells = _cells(plan, market)
+    start = progress.clock()
+    found = attainments(market, simulator, cells)
+    seen = observe(market, simulator, cells)
+    return Replay(
+        attainments=tuple(found),
+        seen=seen,
+        requests=simulator.simulated_requests,
+        simulate_s=progress.clock() - start,
+        market=market,
+    )
+
+
+def _as_planned(plan: Plan, queues: Sequence[Queue]) -> tuple[Queue, ...]:
+    """The queues with the engine settings and KV sizes that the plan states."""
+    replicas = {g.queue: g.replicas[0] for g in plan.groups}
+    known = {q.id for q in queues}
+    missing = sorted(set(replicas) - known)
+    if missing:
+        raise PlanFileError(f"the plan runs {missing[0]}, which the catalogue no longer gives: plan again.")
+    found = []
+    for queue in queues:
+        replica = replicas.get(queue.id)
+        serving = queue.template.serving
+        if replica is not None and replica.engine is not None and isinstance(serving, LlmServing):
+            limits = replace(
+                serving.limits,
+                max_num_seqs=replica.engine.max_num_seqs,
+                max_num_batched_tokens=replica.engine.max_num_batched_tokens,
+                max_model_len=replica.engine.max_model_len,
+            )
+            queue = replace(queue, template=replace(queue.template, serving=replace(serving, limits=limits)))
+        found.append(queue)
+    return tuple(found)
+
+
+def _with_trace(market: Market, traffic: Traffic) -> tuple[Market, float]:
+    if traffic.trace is None:
+        raise ValueError("there is no trace")
+    names = [w.name for w in market.workloads]
+    name = traffic.workload or (names[0] if len(names) == 1 else None)
+    if name not in names:
+        raise PlanFileError(f"say with --workload which one the trace belongs to: {', '.join(names)}.")
+    trace = read_trace(traffic.trace)
+    recorded = RecordedTraffic(trace=trace)
+    workloads = tuple(replace(w, traffic=recorded) if w.name == name else w for w in market.workloads)
+    return replace(market, workloads=workloads), trace.span_s
+
+
+def _cells(plan: Plan, market: Market) -> tuple[CellKey, ...]:
+    """The plan's routes as cells: copies counted from its groups, flows from its weights."""
+    copies = np.zeros(len(market.queues), dtype=np.int64)
+    flow = np.zeros(len(market.queues))
+    index = {q.id: q.index for q in market.queues}
+    queue_of = {g.id: index[g.queue] for g in plan.groups}
+    for group in plan.groups:
+        copies[index[group.queue]] += 1
+    for workload in market.workloads:
+        served = plan.workloads[workload.name].served_rps
+        for route in plan.routes.get(workload.name, ()):
+            flow[queue_of[route.group]] += served * route.weight_fraction
+    return cells_of(market, copies, flow)

@@ -5,9 +5,9 @@ leaves the front end, and that before a step start; within a kind the lowest rep
 
 The scheduler follows vLLM V1 (`Scheduler.schedule` in `vllm/v1/core/sched/scheduler.py`): first the running requests
 in order, preempting the last one when blocks are short, then, if nothing was preempted, the waiting ones. As there, a
-prompt chunk may start while the chunk before it is in the pipeline, and a request that is preempted while a step samples for it
-keeps that token; it is not scheduled again before the step has ended. A start that finds nothing to schedule is not
-repeated before a step ends. Stages serve batches in order, so a short step behind a long one waits for it.
+prompt chunk may start while the chunk before it is in the pipeline, and a request that is preempted while a step
+samples for it keeps that token; it is not scheduled again before the step has ended. A start that finds nothing to
+schedule is not repeated before a step ends. Stages serve batches in order, so a short step behind a long one waits.
 """
 
 import heapq

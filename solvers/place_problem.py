@@ -44,8 +44,8 @@ class PlaceProblem:
     """N nodes, G groups. A group takes `group_gpus[g]` GPUs of one node of its pool, all inside one NVLink domain
     of that node when `group_one_domain[g]`; a group larger than a node takes whole nodes of one rack.
 
-    `node_rack` and `node_zone` are global ids (a rack id belongs to one zone and one pool). `node_domain_gpus[n]`: GPUs of an
-    NVLink domain on node n (indices [0, k), [k, 2k), …). `allowed[g, n]`: pins, avoids and pools, already applied.
+    `node_rack` and `node_zone` are global ids (a rack id belongs to one zone and one pool). `node_domain_gpus[n]`: GPUs
+    of an NVLink domain on node n (indices [0, k), [k, 2k), …). `allowed[g, n]`: pools and pins, already applied.
     `current_node[g]`: where the group runs now, −1 if new; staying costs nothing, moving costs `group_gpus[g]`.
     """
 

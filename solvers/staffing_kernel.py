@@ -5,7 +5,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def cover_costs(
     starts: NDArray[np.int64],
     copies: NDArray[np.int64],

@@ -65,17 +65,18 @@ def _kept(market: Market, best: Candidate, change: Change) -> list[KeptCopy]:
         fewer = best.solution.copies.copy()
         fewer[queue] -= 1
         tried = change(best.solution, fewer)
-        reason = _reason(market, queue, tried)
+        reason = _reason(market, queue, int(best.solution.copies[queue]), tried)
         if reason:
             found.append(KeptCopy(queue=queue, copies=int(best.solution.copies[queue]), reason=reason))
     return found
 
 
-def _reason(market: Market, queue: int, tried: Candidate | None) -> str:
+def _reason(market: Market, queue: int, copies: int, tried: Candidate | None) -> str:
     if isinstance(market.queues[queue].template.serving, CapacityServing):
         return ""
     if tried is None:
-        return "a rule, or the rates of the capacity table, needs it"
+        # The last copy of a queue goes only if another queue can take its requests: then it is simply needed.
+        return "a rule of the spec needs it" if copies > 1 else ""
     near = [a for a in tried.attainments if not a.holds]
     if all(a.mean >= a.target - NEAR_FRACTION for a in near):
         told = ", ".join(

@@ -197,8 +197,10 @@ class _Search:
 
     def relaxations(self, party: Party, others: list[Party]) -> list[Relaxation]:
         """What of this party must change when all others stay but those of other conflicts, which are opened."""
-        self._open(frozenset((party, *others)))
-        slacks = self.model.slacks[party]
+        self._open(frozenset(others))
+        slacks = [slack for slack in self.model.slacks[party] if slack.moves]
+        for slack in slacks:
+            self.program.set_bounds(slack.column, 0.0, slack.upper)
         terms = {slack.column: self._weight(slack) for slack in slacks}
         outcome = self.program.minimise(terms, self._limits(RELAXATION_SHARE))
         if outcome.values is None:

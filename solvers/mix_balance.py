@@ -68,14 +68,19 @@ def capacity_rps(problem: MixProblem, copies: IntArray) -> FloatArray:
 
 
 def _parts(problem: MixProblem, queues: list[int]) -> dict[int, int]:
-    """Queue → the smallest queue of its part: queues that share a demand, directly or through others."""
+    """Queue → the smallest queue of its part: queues that share a demand or a rule on flows, or through others.
+
+    Parts have no row in common, so that the peak of each is as low as it can be when their sum is.
+    """
+    groups = [np.flatnonzero(problem.share[:, demand] > 0).tolist() for demand in range(problem.share.shape[1])]
+    groups += [[i for block, i, _ in row.terms if block == Block.FLOW_RPS] for row in problem.rules]
     part = {queue: queue for queue in queues}
     changed = True
     while changed:
         changed = False
-        for demand in range(problem.share.shape[1]):
-            members = [q for q in queues if problem.share[q, demand] > 0]
-            least = min((part[q] for q in members), default=0)
+        for group in groups:
+            members = [queue for queue in group if queue in part]
+            least = min((part[queue] for queue in members), default=0)
             for queue in members:
                 changed |= part[queue] != least
                 part[queue] = least

@@ -42,6 +42,7 @@ class Slack:
     """A column that, opened up to `upper`, frees one row or bound of a party.
 
     One unit of the column is `unit` of the row's own unit; `row` counts rule rows and then survive rows (−1: none).
+    `moves`: the column moves the party's number; otherwise it only frees a row when the party is dropped.
     """
 
     column: int
@@ -49,6 +50,7 @@ class Slack:
     upper: float
     unit: float = 1.0
     row: int = -1
+    moves: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

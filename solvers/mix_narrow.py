@@ -106,7 +106,7 @@ def _floor(wide: StagedSolve, stage: Stage, found: dict[int, Staffer], alone: se
     """Cuts serve every demand of `found`; the decomposition's bound adds up only those that stand alone."""
     best: Floor | None = None
     for _ in range(CUT_ROUNDS):
-        outcome = wide.program.minimise_relaxed(stage.terms, Limits(wall_s=wide.wall_left_s()))
+        outcome = wide.program.minimise_relaxed(stage.terms, Limits(wall_s=max(0.01, wide.wall_left_s())))
         if outcome.termination == Termination.INFEASIBLE:
             return Termination.INFEASIBLE
         if outcome.values is None or outcome.duals is None or outcome.objective is None:

@@ -75,7 +75,8 @@ def _left_bays(model: MixModel, loss: Loss, queue: int) -> list[Bay]:
         model.kappa[queue] = model.linear.whole(float(max(bay.bracket.high for bay in model.bays[queue])))
     kappa = model.kappa[queue]
     domains = max(1, int(loss.first.pool_domains[model.problem.queue_pool[queue]]))
-    model.linear.row({**copies, kappa: -float(domains)}, "<=", 0.0)
+    freed = _freed_spread(model, loss, queue)
+    model.linear.row({**copies, kappa: -float(domains), **freed}, "<=", 0.0)
     brackets: list[Bracket] = [bay.bracket for bay in model.bays[queue]]
     bays = add_bays(model.linear, brackets)
     left = copies_of(bays)
@@ -83,6 +84,20 @@ def _left_bays(model: MixModel, loss: Loss, queue: int) -> list[Bay]:
     left[kappa] = 1.0
     model.linear.row(left, "<=", 0.0)
     return bays
+
+
+def _freed_spread(model: MixModel, loss: Loss, queue: int) -> Terms:
+    """A column that frees the queue's limit per domain of this loss when the one rule that asks for it is dropped."""
+    problem = model.problem
+    rows = [problem.survive[number] for number in loss.rows]
+    served = {int(w) for w in problem.demand_workload[problem.share[queue] > 0]}
+    rules = {row.rule for row in rows if row.workload in served}
+    if len(rules) != 1:
+        return {}
+    column = model.linear.continuous(0.0)
+    slacks = model.slacks.setdefault(Party(kind="rule", name=rules.pop()), [])
+    slacks.append(Slack(column=column, closed=0.0, upper=np.inf, moves=False))
+    return {column: -1.0}
 
 
 def _add_fraction(model: MixModel, number: int, flows: dict[int, int]) -> None:

@@ -20,7 +20,7 @@ def make(
     priority: list[int] | None = None,
     best_effort: list[bool] | None = None,
 ) -> MixProblem:
-    """A problem from lists. `queues`: (pool, GPUs a copy, most copies, share row); `brackets`: (low, high, rps) each."""
+    """A problem from lists. `queues`: (pool, GPUs, most copies, share row); `brackets`: (low, high, rps) each."""
     of = list(range(len(rates))) if workloads is None else workloads
     count = max(of) + 1
     rows = [(q, *bracket) for q, own in enumerate(brackets) for bracket in own]

@@ -112,9 +112,7 @@ def test_a_loss_that_is_not_survived_is_named() -> None:
     assert check(problem, loose) == ["rule rack: too little is left after the loss of a domain"]
     tight = changed(solution, "copies_per_domain_max", 0, 1)
     assert check(problem, tight) == ["queue 0: 4 copies in 2 domains of at most 1"]
-    zone = SurviveRow(
-        rule="zone", workload=0, fraction=0.1, kind="zone", pool_domains=np.array([1]), lost_pools=(0,)
-    )
+    zone = SurviveRow(rule="zone", workload=0, fraction=0.1, kind="zone", pool_domains=np.array([1]), lost_pools=(0,))
     found = check(replace(problem, survive=(zone,)), solution)
     assert found == ["rule zone: too little is left after the loss of a zone"]
 

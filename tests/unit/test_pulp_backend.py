@@ -81,13 +81,9 @@ def test_a_warm_start_is_used() -> None:
     program = PulpProgram(linear, "highs")
     good = program.minimise(objective, Limits(gap_fraction=0.01))
     assert good.values is not None
-    cold = program.minimise(objective, Limits(max_nodes=0, gap_fraction=0.5))
-    warm = program.minimise(objective, Limits(max_nodes=0, gap_fraction=0.5), good.values)
-    assert cold.objective is not None
-    assert warm.objective is not None
-    assert good.objective is not None
-    assert warm.objective <= good.objective
-    assert cold.objective > good.objective
+    assert program.minimise(objective, Limits(max_nodes=0)).values is None
+    warm = program.minimise(objective, Limits(max_nodes=0), good.values)
+    assert warm.objective == good.objective
 
 
 def test_cancellation_keeps_the_best_point() -> None:
@@ -117,7 +113,8 @@ def test_optimum_bound_and_changes_between_runs(solver: str) -> None:
     linear.row({one: 1.0, two: 1.0}, ">=", 2.5)
     program = PulpProgram(linear, solver)
     first = program.minimise({one: 1.0, two: 3.0}, Limits())
-    assert (first.termination, first.objective) == (Termination.OPTIMAL, pytest.approx(3.0))
+    assert first.termination == Termination.OPTIMAL
+    assert first.objective == pytest.approx(3.0)
     assert first.bound == pytest.approx(3.0)
     program.set_bounds(one, 0.0, 1.0)
     assert program.minimise({one: 1.0, two: 3.0}, Limits()).objective == pytest.approx(5.5)

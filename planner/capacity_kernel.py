@@ -309,13 +309,15 @@ def alone_s(
         output = samples[i, OUT_TOKENS]
         done = tokens - computed
         total = scalars[FRONT_S] + scalars[FRONT_IN_S] * tokens + scalars[FRONT_OUT_S] * output + scalars[CLIENT_S]
+        step = 0.0
         while done < tokens:
             chunk = min(settings[MAX_TOKENS], tokens - done)
             attention = prefill_attention_s(arrays[2], done + chunk) - prefill_attention_s(arrays[2], done)
-            total += stages * _mixed_step_s(arrays, scalars, 0.0, 0.0, chunk, attention) + scalars[SEND_S] * chunk * (
-                stages - 1.0
-            )
+            step = _mixed_step_s(arrays, scalars, 0.0, 0.0, chunk, attention)
+            total += step
             done += chunk
+        # The chunks of one prompt follow each other through the pipeline; the last one leaves it a pass later.
+        total += (stages - 1.0) * step
         ttft[i] = total
         tpot[i] = np.nan
         if output > 1.0 and settings[IS_EMBED] == 0.0:

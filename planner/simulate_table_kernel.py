@@ -13,7 +13,7 @@ from planner.simulate_types import FloatArray, IntArray
 DROPPED = -1.0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _finish_s(latency_s: FloatArray, stage_free_s: FloatArray, row: int, start: float) -> float:
     """When the last stage would be through with a batch that enters the first one at `start`."""
     at = start
@@ -22,7 +22,7 @@ def _finish_s(latency_s: FloatArray, stage_free_s: FloatArray, row: int, start: 
     return at
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def simulate_table(
     latency_s: FloatArray,
     batches: IntArray,

@@ -1,0 +1,67 @@
+"""Export targets by name, and writing what they give."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from planner.export import kubernetes, vllm
+from planner.export.launch import ExportError, Launches, launches_of
+from planner.files import OutputError, atomic_write_text
+from planner.plan_file import Plan
+from profiles.catalogue_files import nearest
+
+MANIFEST = "muxplan-export.json"
+TARGETS: Mapping[str, Callable[[Launches], dict[str, str]]] = {"vllm": vllm.files, "kubernetes": kubernetes.files}
+
+
+def exported_files(plan: Plan, target: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(relative path → text, models that are left out). ExportError for an unknown target or a plan it cannot take."""
+    if target not in TARGETS:
+        raise ExportError(f"there is no target '{target[:40]}': {', '.join(TARGETS)}.{nearest(target, TARGETS)}")
+    launched = launches_of(plan)
+    if not launched.launches:
+        raise ExportError("the plan has no model that an engine can run: all are known only by measurement.")
+    return TARGETS[target](launched), launched.left_out
+
+
+def write_export(files: Mapping[str, str], folder: Path) -> None:
+    """Write the files, each whole; what an earlier export of ours wrote there and this one does not is removed.
+
+    ExportError when the folder holds files that are not ours.
+    """
+    foreign = sorted(set(_present(folder)) - set(_ours(folder)) - {MANIFEST})
+    if foreign:
+        raise ExportError(
+            f"{folder} holds {foreign[0]}, which muxplan did not write: choose another folder, or --force."
+        )
+    write_over(files, folder)
+
+
+def write_over(files: Mapping[str, str], folder: Path) -> None:
+    """Write the files beside whatever the folder holds; only files of our own earlier exports are removed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+    old = _ours(folder)
+    for name, text in files.items():
+        atomic_write_text(folder / name, text)
+    atomic_write_text(folder / MANIFEST, json.dumps(sorted(files), indent=2) + "\n")
+    for name in set(old) - set(files):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _present(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+
+
+def _ours(folder: Path) -> list[str]:
+    """Names that our manifest lists and that stand in the folder itself."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return []
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ExportError(f"{path} cannot be read: {error}.") from error
+    return [n for n in names if isinstance(n, str) and Path(n).name == n]

@@ -111,7 +111,7 @@ def _workloads(old: Plan, new: Plan) -> Iterator[Change]:
     for name in dict.fromkeys([*old.workloads, *new.workloads]):
         was, now = old.workloads.get(name), new.workloads.get(name)
         if was is None or now is None:
-            yield Change(subject=f"workload {name}", old=was and _got(was), new=now and _got(now))
+            yield Change(subject=f"workload {name}", old=_got(was) if was else None, new=_got(now) if now else None)
             continue
         yield from _changed(f"SLO of {name}", _asked(was), _asked(now))
         yield from _changed(f"rate of {name}", f"{was.rate_rps:g} requests/s", f"{now.rate_rps:g} requests/s")

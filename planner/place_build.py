@@ -9,8 +9,9 @@ from planner.fleet import Pool
 from planner.mix_build import Market
 from planner.verify import Placed
 from planner.words import Rows
-from solvers import place, place_core
 from solvers.mix_problem import Block, MixSolution, RuleRow
+from solvers.place import solve
+from solvers.place_core import core
 from solvers.place_problem import ApartRule, CapRule, Core, PlaceProblem, SpreadRule
 from solvers.result import Termination
 from solvers.stop import Stop
@@ -120,22 +121,21 @@ def _domain(pool: Pool) -> int:
 
 def placed(market: Market, problem: PlaceProblem, solution: MixSolution, stop: Stop, seed: int) -> Placed:
     """A placement, or the cut that a proof of impossibility gives the mix (F4); neither when nothing is known."""
-    result = place.solve(problem, stop, seed)
+    result = solve(problem, stop, seed)
     if result.solution is not None:
         return Placed(placement=result.solution, cut=None)
     if result.termination is not Termination.INFEASIBLE:
         return Placed(placement=None, cut=None)
-    core = place_core.core(problem, stop)
-    return Placed(placement=None, cut=_cut(market, problem, solution, core))
+    return Placed(placement=None, cut=_cut(market, problem, solution, core(problem, stop)))
 
 
-def _cut(market: Market, problem: PlaceProblem, solution: MixSolution, core: Core) -> RuleRow:
+def _cut(market: Market, problem: PlaceProblem, solution: MixSolution, why: Core) -> RuleRow:
     """Fewer copies of the queues in the core, or more nodes of their pools: dropping groups keeps a placement valid."""
-    queues = sorted({int(problem.group_kind[g]) for g in core.groups})
-    pools = sorted({int(problem.group_pool[g]) for g in core.groups})
+    queues = sorted({int(problem.group_kind[g]) for g in why.groups})
+    pools = sorted({int(problem.group_pool[g]) for g in why.groups})
     growing = [p for p in pools if _usable_nodes(market.pools[p], solution) < market.pools[p].max_nodes]
     total = float(sum(int(solution.copies[q]) for q in queues))
     terms = [(Block.COPIES, q, 1.0) for q in queues] + [(Block.NODES, p, -total) for p in growing]
     nodes = float(sum(int(solution.nodes[p]) for p in growing))
-    reason = "; ".join(core.rules) or "the nodes have room for fewer copies"
+    reason = "; ".join(why.rules) or "the nodes have room for fewer copies"
     return RuleRow(rule=f"placement: {reason}", terms=tuple(terms), sense="<=", bound=total - 1.0 - total * nodes)

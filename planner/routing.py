@@ -101,7 +101,7 @@ def served_fractions(market: Market, cells: tuple[CellKey, ...]) -> FloatArray:
         for s in cell.slices:
             demand = market.demands[s.demand]
             served[demand.workload] += demand.rate_rps * (s.high - s.low)
-    return served / np.array([w.rate_rps for w in market.workloads])
+    return np.asarray(served / np.array([w.rate_rps for w in market.workloads]))
 
 
 def failing_cells(

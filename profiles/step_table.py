@@ -8,9 +8,9 @@ A step of vLLM's V1 engine holds decode tokens and chunks of prefill. Its time o
     f = prefill_factor when the step holds a chunk of prefill, else 1;
     a step with a chunk of prefill lasts at least prefill_floor_s
 
-with T tokens in the step, b decode sequences holding K tokens of KV together, chunks of q tokens after p, and s sequences
-that sample a token. A step takes `stages · stage_s + (stages − 1) · send_s_per_token · T` from start to end, and a new
-step may start every stage_s. (The additive form explains measured engine runs to a few per cent.)
+with T tokens in the step, b decode sequences holding K tokens of KV together, chunks of q tokens after p, and s
+sequences that sample a token. A step takes `stages · stage_s + (stages − 1) · send_s_per_token · T` from start to end,
+and a new step may start every stage_s; stages serve steps in order. (The additive form explains measured engine runs to a few per cent.)
 """
 
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ class StepTable:
     """Seconds of one pipeline stage (the slowest one), tabulated for one (model, GPU, dtype, tp, pp, ep).
 
     `linear_s[T]`, T = 0..len−1 dense: GEMMs, norms, MoE, collectives; beyond the end the last slope goes on.
-    `decode_attention_s[i, j]`: at batch 2^i and total KV of 2^j tokens; linear in b and in K inside each octave; 0 at b = 0;
-    K below 1 or above the last power reads the edge octave extended linearly.
+    `decode_attention_s[i, j]`: at batch 2^i and total KV of 2^j tokens; linear in b and in K inside each octave; 0 at
+    b = 0; K below 1 or above the last power reads the edge octave extended linearly.
     `prefill_attention_s[i]`: one prompt of 64 · i tokens from the start; linear between, the last slope beyond.
     `sampling_s[s]`, dense: output projection and sampling of s sequences; the last slope beyond.
     Front end (one serial first-come-first-served server a replica, before the scheduler sees a request):

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.capacity_table import CapacityTable
-from planner.cells import CellKey, CellSimulator
+from planner.cells import CellKey, CellSimulator, Slice
 from planner.mix_build import Market, mix_problem
 from planner.progress import Progress
+from planner.queues import LlmServing, Queue
 from planner.reprice import with_copies
 from planner.routing import (
     Attainment,
@@ -30,7 +31,11 @@ from solvers.result import Result
 from solvers.stop import Stop
 
 IntArray = NDArray[np.int64]
-MOST_ROUNDS = 12
+MOST_ROUNDS = 24
+MOST_RIVALS = 4
+RIVAL_COST = 2.0
+"""Queues that would cost more than this many times the cheapest are left to their estimate."""
+SETTLE_ROUNDS = 4
 MOST_CUTS = 10
 BISECTION_STEPS = 5
 LEAST_SAFE_FRACTION = 0.25
@@ -135,6 +140,45 @@ class Search:
             rate = rate_rps(self.market, cell) * safe
             # Strictly below the failing point, so that the same mix never comes back.
             self.table.tighten(cell.queue, cell.copies, rate)
+        for workload in sorted(missed):
+            for queue in self._rivals(workload):
+                self._settle(queue)
+
+    def _rivals(self, workload: int) -> list[Queue]:
+        """The cheapest queues that could serve the workload by themselves: where the next round would turn to."""
+        priced = []
+        for queue in self.market.queues:
+            mine = {d for d, _ in queue.parts}
+            if not isinstance(queue.template.serving, LlmServing) or mine != set(
+                self.market.workloads[workload].classes
+            ):
+                continue
+            copies = self._copies_needed(queue)
+            if copies is not None:
+                pool = queue.template.pool
+                priced.append((copies * queue.template.gpus * pool.price_in_objective, queue.index))
+        priced.sort()
+        return [self.market.queues[index] for cost, index in priced[:MOST_RIVALS] if cost <= RIVAL_COST * priced[0][0]]
+
+    def _copies_needed(self, queue: Queue) -> int | None:
+        """Fewest copies that carry all of the queue's demands under the table in force."""
+        rate = sum(self.market.demands[d].rate_rps for d, _ in queue.parts)
+        return next(
+            (n for n in range(1, queue.max_copies + 1) if n * self.table.per_copy_rps(queue.index, n) >= rate), None
+        )
+
+    def _settle(self, queue: Queue) -> None:
+        """Simulate the queue at the copies that the table asks for, and tighten, until the two agree."""
+        for _ in range(SETTLE_ROUNDS):
+            copies = self._copies_needed(queue)
+            if copies is None:
+                return
+            slices = tuple(Slice(demand=d, low=0.0, high=1.0) for d, _ in queue.parts)
+            cell = CellKey(queue=queue.index, copies=copies, slices=slices)
+            if cell_holds(self.market, self.simulator, cell):
+                return
+            safe = safe_fraction(self.market, self.simulator, cell)
+            self.table.tighten(queue.index, copies, rate_rps(self.market, cell) * safe)
 
     def _scale_up(self, candidate: Candidate) -> Candidate | None:
         """Add copies to the failing cells of the last mix until it holds; None when no room is left."""

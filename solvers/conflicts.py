@@ -23,7 +23,9 @@ from solvers.result import Termination
 from solvers.stop import Stop
 
 FloatArray = NDArray[np.float64]
-QUESTION_NODES = 1000
+QUESTION_NODES = 300
+GAP_FRACTION = 5e-4  # of shortages and smallest changes: below one node of a thousand
+SHORTAGE_SHARE = 0.25
 QUESTION_SHARE = 0.05  # of the wall time left, for one question
 RELAXATION_SHARE = 0.15
 MOVED = 1e-7  # a slack below this, as a fraction of its row, is the solver's tolerance
@@ -35,7 +37,8 @@ class Relaxation:
 
     `row` counts the problem's rule rows and then its survive rows; −1 for a supply (`now` and `needed` are nodes)
     and a demand (requests/s of the workload). A rule of several rows has one relaxation for each row that must
-    move; they go together. `proven`: no smaller change does. `alone`: no other conflict has to be solved as well.
+    move; they go together. `proven`: no change smaller by more than 0.05 % does. `alone`: no other conflict has to
+    be solved as well.
     """
 
     party: Party
@@ -131,6 +134,7 @@ class _Search:
 
     def _limits(self, share: float) -> Limits:
         return Limits(
+            gap_fraction=max(self.stop.gap_fraction, GAP_FRACTION),
             max_nodes=min(self.stop.max_nodes, QUESTION_NODES),
             wall_s=max(0.01, (self.ends_s - time.monotonic()) * share),
             seed=self.seed,
@@ -239,6 +243,13 @@ class _Search:
 
 
 def _shortage(problem: MixProblem, stop: Stop, seed: int) -> Shortage | None:
+    """Node limits first: a level whose optimum is not proved still says who is served."""
+    stop = replace(
+        stop,
+        gap_fraction=max(stop.gap_fraction, GAP_FRACTION),
+        max_nodes=min(stop.max_nodes, QUESTION_NODES),
+        wall_limit_s=stop.wall_limit_s * SHORTAGE_SHARE,
+    )
     model = build(replace(problem, allow_unmet=True))
     add_survive_rows(model)
     staged = StagedSolve(model, PulpProgram(model.linear, "highs"), stop, seed)

@@ -142,19 +142,17 @@ class CellSimulator:
         self._queues = queues
         self._workloads = workloads
         self._workers = workers
-        self._scores: dict[CellKey, CellScore] = {}
+        self._counts: dict[tuple[CellKey, int], tuple[list[int], list[int]]] = {}
         self.draws = draws
         self.simulated_requests = 0
 
-    def scores(self, keys: Sequence[CellKey]) -> list[CellScore]:
-        """The scores of the cells, in order; only those not seen before are simulated."""
-        new = [key for key in dict.fromkeys(keys) if key not in self._scores]
-        jobs = [(key, draw) for key in new for draw in range(self.draws.count)]
-        runs = self.run(jobs)
-        for position, key in enumerate(new):
-            per_draw = runs[position * self.draws.count : (position + 1) * self.draws.count]
-            self._scores[key] = self._score(key, per_draw)
-        return [self._scores[key] for key in keys]
+    def scores(self, keys: Sequence[CellKey], draws: int | None = None) -> list[CellScore]:
+        """The scores of the cells on the first `draws` draws (default: all), in order; only new runs are simulated."""
+        count = self.draws.count if draws is None else min(draws, self.draws.count)
+        new = [(key, k) for key in dict.fromkeys(keys) for k in range(count) if (key, k) not in self._counts]
+        for (key, k), run in zip(new, self.run(new), strict=True):
+            self._counts[key, k] = self._count(key, run)
+        return [self._score(key, count) for key in keys]
 
     def run(self, jobs: Sequence[tuple[CellKey, int]]) -> list[CellRun]:
         """Simulate cells on single draws; the requests' own latencies come back."""
@@ -178,17 +176,22 @@ class CellSimulator:
         """The limits of a workload."""
         return self._workloads[workload].slo
 
-    def _score(self, key: CellKey, runs: Sequence[CellRun]) -> CellScore:
-        workloads = tuple(sorted({self._workload_of(s.demand) for s in key.slices}))
-        offered = np.zeros((len(runs), len(workloads)), dtype=np.int64)
-        met = np.zeros_like(offered)
-        for k, run in enumerate(runs):
-            held = self.attained(run)
-            for i, workload in enumerate(workloads):
-                mine = run.workload == workload
-                offered[k, i] = np.count_nonzero(mine)
-                met[k, i] = np.count_nonzero(held & mine)
-        return CellScore(workloads=workloads, offered=offered, attained=met)
+    def _workloads_in(self, key: CellKey) -> tuple[int, ...]:
+        return tuple(sorted({self._workload_of(s.demand) for s in key.slices}))
+
+    def _count(self, key: CellKey, run: CellRun) -> tuple[list[int], list[int]]:
+        """(offered, attained) requests of each workload of the cell in one run."""
+        held = self.attained(run)
+        mine = [run.workload == workload for workload in self._workloads_in(key)]
+        return [int(np.count_nonzero(m)) for m in mine], [int(np.count_nonzero(held & m)) for m in mine]
+
+    def _score(self, key: CellKey, count: int) -> CellScore:
+        per_draw = [self._counts[key, k] for k in range(count)]
+        return CellScore(
+            workloads=self._workloads_in(key),
+            offered=np.array([offered for offered, _ in per_draw], dtype=np.int64),
+            attained=np.array([attained for _, attained in per_draw], dtype=np.int64),
+        )
 
     def _workload_of(self, demand: int) -> int:
         return next(w.index for w in self._workloads if demand in w.classes)

@@ -138,7 +138,7 @@ def _relaxation(market: Market, problem: MixProblem, one: conflicts.Relaxation) 
             field=f"cluster.pools.{pool.name}.{field}",
             now=one.now,
             needed=one.needed,
-            sufficient=one.proven,
+            sufficient=one.alone,
         )
     if party.kind == "demand":
         workload = market.workloads[party.index]
@@ -149,7 +149,7 @@ def _relaxation(market: Market, problem: MixProblem, one: conflicts.Relaxation) 
             field=f"workloads.{workload.name}.traffic.rate_rps",
             now=round(one.now, 6),
             needed=float(needed),
-            sufficient=one.proven,
+            sufficient=one.alone,
         )
     place = party.name.split(":")[0]
     return Relaxation(
@@ -157,5 +157,5 @@ def _relaxation(market: Market, problem: MixProblem, one: conflicts.Relaxation) 
         field=place,
         now=round(one.now, 6),
         needed=round(one.needed, 6),
-        sufficient=one.proven,
+        sufficient=one.alone,
     )

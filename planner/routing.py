@@ -12,6 +12,7 @@ from solvers.mix_problem import MixSolution
 
 FloatArray = NDArray[np.float64]
 SMALLEST_SLICE = 1e-9
+FIRST_DRAWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,15 @@ def rate_rps(market: Market, cell: CellKey) -> float:
 
 
 def cell_holds(market: Market, simulator: CellSimulator, cell: CellKey) -> bool:
-    """Whether every workload of the cell meets its target by the planning rule, on the cell's own requests."""
+    """Whether every workload of the cell meets its target by the planning rule, on the cell's own requests.
+
+    A cell that misses twice as many as it may on the first two draws is not simulated on the others.
+    """
+    first = simulator.scores([cell], FIRST_DRAWS)[0]
+    for i, w in enumerate(first.workloads):
+        missed = 1.0 - first.attained[:, i].sum() / max(1, first.offered[:, i].sum())
+        if missed > 2.0 * (1.0 - market.workloads[w].target):
+            return False
     score = simulator.scores([cell])[0]
     return all(
         Attainment(

@@ -35,7 +35,7 @@ MOST_ROUNDS = 24
 MOST_RIVALS = 4
 RIVAL_COST = 2.0
 """Queues that would cost more than this many times the cheapest are left to their estimate."""
-SETTLE_ROUNDS = 4
+JUST_BELOW = 0.999
 MOST_CUTS = 10
 BISECTION_STEPS = 5
 LEAST_SAFE_FRACTION = 0.25
@@ -168,17 +168,33 @@ class Search:
         )
 
     def _settle(self, queue: Queue) -> None:
-        """Simulate the queue at the copies that the table asks for, and tighten, until the two agree."""
-        for _ in range(SETTLE_ROUNDS):
-            copies = self._copies_needed(queue)
-            if copies is None:
+        """Find the fewest copies that carry all of the queue's demands, and tighten the table below them.
+
+        Gallops up from what the table asks for, then halves back; a number that fails is excluded, no more.
+        """
+        copies, step, failed = self._copies_needed(queue), 1, 0
+        while copies is not None and not self._carries(queue, copies):
+            failed = copies
+            least = self._copies_needed(queue)
+            copies = None if least is None else min(max(least, failed + step), queue.max_copies)
+            step *= 2
+            if failed >= queue.max_copies:
                 return
-            slices = tuple(Slice(demand=d, low=0.0, high=1.0) for d, _ in queue.parts)
-            cell = CellKey(queue=queue.index, copies=copies, slices=slices)
-            if cell_holds(self.market, self.simulator, cell):
-                return
-            safe = safe_fraction(self.market, self.simulator, cell)
-            self.table.tighten(queue.index, copies, rate_rps(self.market, cell) * safe)
+        while copies is not None and copies - failed > 1:
+            middle = (failed + copies) // 2
+            if self._carries(queue, middle):
+                copies = middle
+            else:
+                failed = middle
+
+    def _carries(self, queue: Queue, copies: int) -> bool:
+        """Whether so many copies hold all of the queue's demands; if not, the table learns it."""
+        slices = tuple(Slice(demand=d, low=0.0, high=1.0) for d, _ in queue.parts)
+        cell = CellKey(queue=queue.index, copies=copies, slices=slices)
+        if cell_holds(self.market, self.simulator, cell):
+            return True
+        self.table.tighten(queue.index, copies, rate_rps(self.market, cell) * JUST_BELOW)
+        return False
 
     def _scale_up(self, candidate: Candidate) -> Candidate | None:
         """Add copies to the failing cells of the last mix until it holds; None when no room is left."""

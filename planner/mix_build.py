@@ -10,6 +10,7 @@ from planner.fleet import Pool
 from planner.queues import Queue
 from solvers.mix_problem import MixProblem, RuleRow, SurviveRow
 
+UNLIMITED_RPS = 1e9
 Brackets = Callable[[Queue], list[tuple[int, int, float]]]
 
 
@@ -40,6 +41,11 @@ def fluid_problem(market: Market) -> MixProblem:
 def fluid_brackets(queue: Queue) -> list[tuple[int, int, float]]:
     """One bracket: every copy may work at the rate that nothing exceeds."""
     return [(1, queue.max_copies, queue.fluid_rps)] if queue.max_copies > 0 else []
+
+
+def unlimited_brackets(queue: Queue) -> list[tuple[int, int, float]]:
+    """One bracket without a limit, for mixes whose capacity simulation decides."""
+    return [(1, queue.max_copies, UNLIMITED_RPS)] if queue.max_copies > 0 else []
 
 
 def _problem(

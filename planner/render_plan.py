@@ -154,7 +154,7 @@ def _expect(plan: Plan) -> Table:
             _pair(result.ttft_ms, result.slo.get("ttft_ms"), 0),
             _pair(result.tpot_ms, result.slo.get("tpot_ms"), 1),
             _e2e(result),
-            MARKS[result.evidence.headline],
+            MARKS[result.evidence.headline] if result.evidence.shares else "–",
         )
     table.caption = _legend(plan)
     table.caption_justify = "left"
@@ -181,7 +181,7 @@ def _e2e(result: WorkloadResult) -> str:
 
 
 def _legend(plan: Plan) -> str:
-    shown = {result.evidence.headline for result in plan.workloads.values()}
+    shown = {result.evidence.headline for result in plan.workloads.values() if result.evidence.shares}
     said = "; ".join(f"{MARKS[e]}: {LEGEND[e]}" for e in Evidence if e in shown)
     return f"Latencies in ms, '<' the limit asked for. {said}."
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.mix_build import Brackets, Market, fluid_brackets, mix_problem
+from planner.mix_build import Brackets, Market, mix_problem, unlimited_brackets
 from solvers.mix_balance import balance
 from solvers.mix_checker import check
 from solvers.mix_problem import MixProblem, MixSolution, RuleRow
@@ -24,6 +24,8 @@ def with_copies(
 
     Whether so many copies are enough is not asked here: simulation says it.
     """
+    if _weakens_survival(market, solution, copies):
+        return None
     problem = mix_problem(market, brackets, cuts)
     nodes = np.maximum(needed_nodes(problem, copies), _ruled_nodes(problem, solution, copies))
     gpus = np.bincount(problem.queue_pool, problem.queue_gpus_per_copy * copies, minlength=nodes.size).astype(np.int64)
@@ -40,7 +42,17 @@ def with_copies(
         cost_usd_per_hour=float(problem.pool_price_usd_per_gpu_hour @ paid),
         stage_values=_restated(problem, solution, copies, paid),
     )
-    return None if check(mix_problem(market, fluid_brackets, cuts), changed) else changed
+    return None if check(mix_problem(market, unlimited_brackets, cuts), changed) else changed
+
+
+def _weakens_survival(market: Market, solution: MixSolution, copies: IntArray) -> bool:
+    """Whether a queue of a workload that must survive a loss gets fewer copies: no simulation here speaks of that."""
+    protected = {row.workload for row in market.survive}
+    return any(
+        copies[queue.index] < solution.copies[queue.index]
+        and protected & {market.demands[d].workload for d, _ in queue.parts}
+        for queue in market.queues
+    )
 
 
 def needed_nodes(problem: MixProblem, copies: IntArray) -> IntArray:

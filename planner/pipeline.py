@@ -14,7 +14,7 @@ from planner.mix_build import Market, fluid_problem
 from planner.outcomes import observe
 from planner.place_build import nodes_of, place_problem, placed
 from planner.plan_file import Plan
-from planner.progress import Progress
+from planner.progress import Deadline, Progress
 from planner.queue_build import Candidates, Miss, Mix, llm_queues, mixes, numbered
 from planner.queue_measured import capacity_queues, latency_queues
 from planner.queues import Queue
@@ -23,13 +23,16 @@ from planner.spec_resolve import Resolved, resolve
 from planner.templates import Layouted, Refused, layouts
 from planner.verify import Candidate, Found, Placed, Search
 from planner.words import Rows, Scene, allowed, rows
+from profiles.errors import PlanningError
 from solvers import mix_bound
 from solvers.mix_problem import MixSolution
+from solvers.pulp_backend import available_solvers
 from solvers.result import Result, Termination
 from solvers.stop import Stop
 
 DRAWS = 8
 TABLE_OVERHEAD_S = 0.0
+AFTERWARDS_S = 20.0
 SCOPE = (
     "dedicated replicas over the spec's tp × pp × ep × quantization and the planner's grid of max_num_seqs and"
     " max_num_batched_tokens; requests of a queue are routed without looking at their length, except by length class"
@@ -65,7 +68,12 @@ class Prepared:
 
 
 def plan_spec(loaded: Loaded, options: PlanOptions, progress: Progress) -> Plan:
-    """The plan for a spec, or the plan object that says why there is none. SpecError for a bad spec."""
+    """The plan for a spec, or the plan object that says why there is none.
+
+    SpecError for a bad spec, PlanningError for a solver that is not there.
+    """
+    if options.solver not in available_solvers():
+        raise PlanningError(f"there is no solver '{options.solver[:40]}' here: {', '.join(available_solvers())}.")
     prepared = prepare(loaded, options, progress)
     serving = {w.index: 0 for w in prepared.resolved.workloads}
     for queue in prepared.market.queues:
@@ -147,7 +155,14 @@ def _measured(
 
 def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: Prepared) -> Plan:
     market = prepared.market
-    stop = Stop(gap_fraction=options.gap_fraction, wall_limit_s=options.wall_limit_s, cancelled=options.cancelled)
+    deadline = Deadline(limit_s=options.wall_limit_s, clock=progress.clock)
+    stop = Stop(
+        gap_fraction=options.gap_fraction,
+        wall_limit_s=options.wall_limit_s,
+        cancelled=lambda: options.cancelled() or deadline(),
+    )
+    # Reasons and bounds are owed even when the search was cut short.
+    after = Stop(gap_fraction=options.gap_fraction, wall_limit_s=AFTERWARDS_S, cancelled=options.cancelled)
     table = CapacityTable(market.queues)
     draws = Draws(market.workloads, market.demands, seed=options.seed, count=options.draws)
     simulator = CellSimulator(market.queues, market.workloads, draws, options.workers)
@@ -171,16 +186,25 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
     found = search.run()
     if found.best is None:
         with progress.stage("explain"):
-            reasons = _why_none(prepared, found, stop, options.seed)
-        return _infeasible(loaded, options, prepared, reasons, found.last.termination)
+            reasons = _why_none(prepared, found, after, options.seed)
+        return _infeasible(loaded, options, prepared, reasons, _ended(options, deadline, found.last.termination))
     with progress.stage("descend"):
         best, near = descend(market, found.best, search.changed, stop, progress)
     with progress.stage("bound"):
-        fluid = mix_bound.bound(fluid_problem(market), stop, options.seed, best.solution.stage_values)
+        fluid = mix_bound.bound(fluid_problem(market), after, options.seed, best.solution.stage_values)
     with progress.stage("report"):
         seen = observe(market, simulator, best.cells)
     built = plan_build.build(market, nodes, best, seen, table, draws)
-    return _plan(loaded, options, prepared, _Outcome(found=found, best=best, near=near, fluid=fluid, built=built))
+    ended = _ended(options, deadline, found.last.termination)
+    outcome = _Outcome(found=found, best=best, near=near, fluid=fluid, built=built, ended=ended)
+    return _plan(loaded, options, prepared, outcome)
+
+
+def _ended(options: PlanOptions, deadline: Deadline, solved: Termination) -> Termination:
+    """How the planning ended: what cut it short, else how the last solve did."""
+    if options.cancelled():
+        return Termination.CANCELLED
+    return Termination.TIME_LIMIT if deadline.fired else solved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +214,7 @@ class _Outcome:
     near: tuple[KeptCopy, ...]
     fluid: Result[MixSolution]
     built: plan_build.Built
+    ended: Termination
 
 
 def _kept_nodes(loaded: Loaded) -> Mapping[str, list[str]]:
@@ -226,13 +251,10 @@ def _plan(loaded: Loaded, options: PlanOptions, prepared: Prepared, outcome: _Ou
     # The descent may end below the table's own optimum: the table was tightened further than this mix needs.
     bound_model = None if bound_model is None else min(bound_model, cost)
     fluid = None if fluid is None else min(fluid, cost)
-    termination = outcome.found.last.termination
-    if options.cancelled():
-        termination = Termination.CANCELLED
     return Plan(
         name=loaded.spec.name,
         engine=prepared.resolved.engine.name,
-        termination=termination.value,
+        termination=outcome.ended.value,
         cost_usd_per_hour=round(cost, 6),
         sunk_usd_per_hour=round(sum(p.sunk_usd_per_hour for p in prepared.market.pools), 6),
         objectives={name: round(value, 6) for name, value in best.solution.stage_values},

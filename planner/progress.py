@@ -37,6 +37,25 @@ class Interrupt:
         return self.asked
 
 
+@dataclass(slots=True, kw_only=True)
+class Deadline:
+    """A wall limit over a whole task. `fired` tells afterwards whether it cut anything short."""
+
+    limit_s: float
+    clock: Callable[[], float] = time.perf_counter
+    fired: bool = False
+    started_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_s = self.clock()
+
+    def __call__(self) -> bool:
+        """Whether the limit has passed; once asked and passed, it has fired."""
+        if self.clock() - self.started_s > self.limit_s:
+            self.fired = True
+        return self.fired
+
+
 @contextmanager
 def interruptible(stream: TextIO = sys.stderr) -> Iterator[Interrupt]:
     """Within the block the first Ctrl-C only sets the yielded flag, so that the best plan so far is kept."""

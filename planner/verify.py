@@ -97,12 +97,19 @@ class Search:
     def run(self) -> Found:
         """Solve, place, simulate and tighten until a mix holds that no tightened table makes cheaper."""
         cuts: list[RuleRow] = []
+        found: Found | None = None
         for round_number in range(1, MOST_ROUNDS + 1):
+            if found is not None and found.best is not None and self.stop.cancelled():
+                break
             problem = mix_problem(self.market, self.table.brackets, cuts)
             with self.progress.stage("mix"):
                 result = mix_milp.solve(problem, self.stop, self.seed, self.solver)
+            before = found
             found = Found(best=None, last=result, rounds=round_number, cuts=tuple(cuts), problem=problem)
             if result.solution is None:
+                if before is not None and before.best is not None and self.stop.cancelled():
+                    found = before
+                    break
                 return found
             with self.progress.stage("placement"):
                 placed = self.place(result.solution)
@@ -115,11 +122,21 @@ class Search:
             candidate = self.candidate(result.solution, placed.placement)
             self._tell(round_number, candidate)
             found = replace(found, best=candidate)
-            if candidate.holds or self.stop.cancelled():
+            if candidate.holds:
                 return found
             with self.progress.stage("tighten"):
                 self._tighten(candidate)
-        return replace(found, best=self._scale_up(found.best) if found.best else None)
+        return self._made_safe(found)
+
+    def _made_safe(self, found: Found | None) -> Found:
+        """The last mix with copies added until it holds; as it was, and said not to hold, where that finds no room."""
+        if found is None:
+            raise RuntimeError("the verify loop ran no round")
+        if found.best is None:
+            return found
+        self.progress.say("adding copies to the last mix until it holds")
+        with self.progress.stage("scale_up"):
+            return replace(found, best=self._scale_up(found.best) or found.best)
 
     def candidate(self, solution: MixSolution, placement: Placement) -> Candidate:
         """The mix with its simulated attainments."""
@@ -135,6 +152,8 @@ class Search:
 
     def _tighten(self, candidate: Candidate) -> None:
         missed = {a.workload for a in candidate.attainments if not a.holds}
+        if self.stop.cancelled():
+            return
         for cell in failing_cells(self.market, self.simulator, candidate.cells, missed):
             safe = safe_fraction(self.market, self.simulator, cell)
             rate = rate_rps(self.market, cell) * safe
@@ -142,7 +161,8 @@ class Search:
             self.table.tighten(cell.queue, cell.copies, rate)
         for workload in sorted(missed):
             for queue in self._rivals(workload):
-                self._settle(queue)
+                if not self.stop.cancelled():
+                    self._settle(queue)
 
     def _rivals(self, workload: int) -> list[Queue]:
         """The cheapest queues that could serve the workload by themselves: where the next round would turn to."""

@@ -11,6 +11,7 @@ from planner.fleet import Pool
 from planner.mix_build import Market
 from planner.plan_file import Relaxation
 from planner.queue_build import Candidates, Miss
+from planner.words import Rows
 from profiles.units import ms_from_s
 from solvers import conflicts
 from solvers.mix_model import Party
@@ -96,6 +97,37 @@ def _does_not_run(workload: WorkloadDemand, candidates: Candidates) -> list[str]
     reasons = list(dict.fromkeys(r.sentence for r in refused))
     more = f" (and {len(reasons) - MOST_REFUSALS} more)" if len(reasons) > MOST_REFUSALS else ""
     return [f"{workload.name}: {workload.model} runs on no allowed pool. " + " ".join(reasons[:MOST_REFUSALS]) + more]
+
+
+def unreachable(market: Market, rows: Rows) -> NoPlan | None:
+    """Spread rules that ask for more nodes, racks or zones than the pools that may serve have; None without any."""
+    sentences: list[str] = []
+    changes: list[Relaxation] = []
+    for wish in rows.spread:
+        pools = {market.queues[q].template.pool.index: market.queues[q].template.pool for q in wish.queues}
+        there = _domains(list(pools.values()), wish.level)
+        if there >= wish.min_domains:
+            continue
+        words = ("nodes", "racks", "zones")[wish.level]
+        names = ", ".join(sorted(p.name for p in pools.values()))
+        sentences.append(f"{wish.rule}: {wish.min_domains} {words} are asked for, but pools {names} have {there}")
+        place = wish.rule.split(":")[0]
+        changes.append(
+            Relaxation(
+                what=f"spread over {there} {words}, or add {wish.min_domains - there} {words}",
+                field=f"{place}.min_domains",
+                now=float(wish.min_domains),
+                needed=float(there),
+            )
+        )
+    return NoPlan(conflicts=tuple(sentences), unmet={}, relaxations=tuple(changes)) if sentences else None
+
+
+def _domains(pools: Sequence[Pool], level: int) -> int:
+    """Nodes, racks or zones that the pools have together; racks belong to one pool."""
+    if level == 2:
+        return len({p.zone for p in pools})
+    return sum(p.max_nodes if level == 0 else p.racks for p in pools)
 
 
 def explain(market: Market, problem: MixProblem, stop: Stop, seed: int) -> NoPlan:

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from planner import no_plan, plan_build
+from planner import no_plan, plan_build, relax
 from planner.capacity_table import CapacityTable
 from planner.cells import CellSimulator, Draws
 from planner.descend import KeptCopy, descend
@@ -52,6 +52,7 @@ class PlanOptions:
     gap_fraction: float = 1e-3
     wall_limit_s: float = 60.0
     what_if: bool = False
+    try_relaxations: bool = True
     draws: int = DRAWS
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     cancelled: Callable[[], bool] = _never
@@ -83,6 +84,9 @@ def plan_spec(loaded: Loaded, options: PlanOptions, progress: Progress) -> Plan:
         hopeless = no_plan.unservable(prepared.resolved.workloads, prepared.candidates, serving)
         if hopeless is not None:
             return _infeasible(loaded, options, prepared, hopeless)
+    unreachable = no_plan.unreachable(prepared.market, prepared.rows)
+    if unreachable is not None:
+        return _infeasible(loaded, options, prepared, unreachable)
     return _search(loaded, options, progress, prepared)
 
 
@@ -187,6 +191,7 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
     if found.best is None:
         with progress.stage("explain"):
             reasons = _why_none(prepared, found, after, options.seed)
+            reasons = _tried(loaded, options, progress, reasons)
         return _infeasible(loaded, options, prepared, reasons, _ended(options, deadline, found.last.termination))
     with progress.stage("descend"):
         best, near = descend(market, found.best, search.changed, stop, progress)
@@ -198,6 +203,19 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
     ended = _ended(options, deadline, found.last.termination)
     outcome = _Outcome(found=found, best=best, near=near, fluid=fluid, built=built, ended=ended)
     return _plan(loaded, options, prepared, outcome)
+
+
+def _tried(loaded: Loaded, options: PlanOptions, progress: Progress, reasons: no_plan.NoPlan) -> no_plan.NoPlan:
+    """The relaxations with those that can be tried planned again, once."""
+    if not options.try_relaxations or options.cancelled():
+        return reasons
+    progress.say("no plan: trying what would help")
+
+    def replan(changed: Loaded) -> Plan:
+        once = replace(options, try_relaxations=False)
+        return plan_spec(changed, once, Progress(clock=progress.clock))
+
+    return replace(reasons, relaxations=relax.proven(loaded, reasons.relaxations, replan))
 
 
 def _ended(options: PlanOptions, deadline: Deadline, solved: Termination) -> Termination:

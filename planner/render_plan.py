@@ -221,7 +221,7 @@ def _no_plan(plan: Plan) -> list[str]:
     return [
         f"{plan.name}: {ended}\n",
         _lines("These cannot hold together", plan.conflicts),
-        _lines("Any one of these would help", [_relaxation(r) for r in plan.relaxations]),
+        _lines("What would help", [_relaxation(r) for r in plan.relaxations]),
         _lines(
             "Short, when more important workloads are served first",
             [f"{name}: {rate:g} requests/s unmet" for name, rate in plan.unmet.items()],
@@ -231,5 +231,6 @@ def _no_plan(plan: Plan) -> list[str]:
 
 
 def _relaxation(one: Relaxation) -> str:
-    change = "" if one.now is None else f" ({one.field}: {one.now} → {one.needed})"
+    known = "tried: gives a plan" if one.sufficient else "at least; not tried"
+    change = "" if one.now is None else f" ({one.field}: {one.now} → {one.needed}; {known})"
     return one.what + change

@@ -4,8 +4,9 @@ Every workload has a fixed set of draws (common random numbers). A request carri
 those whose number falls into its interval, so that two plans that differ in one route see the same requests elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ REQUESTS_OVER_MISSES = 25
 SHORTEST_DRAW_S = 60.0
 MOST_REQUESTS_A_DRAW = 40_000
 BEST_EFFORT_REQUESTS = 1_000
+WARM_UP_FRACTION = 0.15
+"""A draw starts with so much more traffic, which loads the replicas and is not scored: no queue is empty at first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -57,19 +60,23 @@ class CellScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadDraw:
-    """One draw of a workload: its requests, the number each was given, and the demand (length class) of each."""
+    """One draw of a workload: its requests, the number each was given, the demand (length class) of each, and whether
+    it counts (requests of the warm-up do not).
+    """
 
     requests: Draw
     uniform: FloatArray
     demand: IntArray
     cached_tokens: IntArray
+    scored: BoolArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRun:
-    """A cell simulated on one draw: whose request each one was, and what it saw."""
+    """A cell simulated on one draw: whose request each one was, whether it counts, and what it saw."""
 
     workload: IntArray
+    scored: BoolArray
     outcome: Outcome
 
 
@@ -110,7 +117,10 @@ class Draws:
 
     def _make(self, workload: WorkloadDemand, draw: int) -> WorkloadDraw:
         rng = np.random.default_rng([self._seed, workload.index, draw])
-        requests = workload.traffic.draw(self.duration_s(workload.index), rng)
+        duration_s = self.duration_s(workload.index)
+        # A given duration is a trace or a wish: it is scored whole.
+        warm_up_s = 0.0 if self._fixed_duration_s is not None else WARM_UP_FRACTION * duration_s
+        requests = workload.traffic.draw(warm_up_s + duration_s, rng)
         demand = np.full(requests.arrival_s.size, -1, dtype=np.int64)
         for index in workload.classes:
             d = self._demands[index]
@@ -124,6 +134,7 @@ class Draws:
             uniform=rng.random(requests.arrival_s.size),
             demand=demand,
             cached_tokens=np.maximum(cached, 0),
+            scored=requests.arrival_s >= warm_up_s,
         )
 
 
@@ -157,11 +168,11 @@ class CellSimulator:
     def run(self, jobs: Sequence[tuple[CellKey, int]]) -> list[CellRun]:
         """Simulate cells on single draws; the requests' own latencies come back."""
         prepared = [self._prepare(key, draw) for key, draw in jobs]
-        self.simulated_requests += sum(requests.arrival_s.size for _, requests, _ in prepared)
-        outcomes = simulate_many([(cell, requests) for cell, requests, _ in prepared], self._workers)
+        self.simulated_requests += sum(one.requests.arrival_s.size for one in prepared)
+        outcomes = simulate_many([(one.cell, one.requests) for one in prepared], self._workers)
         return [
-            CellRun(workload=workload, outcome=outcome)
-            for (_, _, workload), outcome in zip(prepared, outcomes, strict=True)
+            CellRun(workload=one.workload, scored=one.scored, outcome=outcome)
+            for one, outcome in zip(prepared, outcomes, strict=True)
         ]
 
     def attained(self, run: CellRun) -> BoolArray:
@@ -182,7 +193,7 @@ class CellSimulator:
     def _count(self, key: CellKey, run: CellRun) -> tuple[list[int], list[int]]:
         """(offered, attained) requests of each workload of the cell in one run."""
         held = self.attained(run)
-        mine = [run.workload == workload for workload in self._workloads_in(key)]
+        mine = [(run.workload == workload) & run.scored for workload in self._workloads_in(key)]
         return [int(np.count_nonzero(m)) for m in mine], [int(np.count_nonzero(held & m)) for m in mine]
 
     def _score(self, key: CellKey, count: int) -> CellScore:
@@ -196,26 +207,40 @@ class CellSimulator:
     def _workload_of(self, demand: int) -> int:
         return next(w.index for w in self._workloads if demand in w.classes)
 
-    def _prepare(self, key: CellKey, draw: int) -> tuple[LlmCell | TableCell, Requests, IntArray]:
+    def _prepare(self, key: CellKey, draw: int) -> "_Prepared":
         queue = self._queues[key.queue]
         parts = []
         for s in key.slices:
-            workload = self._workload_of(s.demand)
-            one = self.draws.get(workload, draw)
-            mine = (one.demand == s.demand) & (one.uniform >= s.low) & (one.uniform < s.high)
-            parts.append((one, mine, workload))
-        arrival = np.concatenate([one.requests.arrival_s[mine] for one, mine, _ in parts])
-        order = np.argsort(arrival, kind="stable")
-        requests = Requests(
-            arrival_s=arrival[order],
-            input_tokens=np.concatenate([one.requests.input_tokens[mine] for one, mine, _ in parts])[order],
-            output_tokens=np.concatenate([one.requests.output_tokens[mine] for one, mine, _ in parts])[order],
-            cached_tokens=np.concatenate([one.cached_tokens[mine] for one, mine, _ in parts])[order],
+            one = self.draws.get(self._workload_of(s.demand), draw)
+            parts.append((one, (one.demand == s.demand) & (one.uniform >= s.low) & (one.uniform < s.high)))
+        order = np.argsort(np.concatenate([one.requests.arrival_s[mine] for one, mine in parts]), kind="stable")
+
+        def merged(field: Callable[[WorkloadDraw], NDArray[Any]]) -> NDArray[Any]:
+            return np.concatenate([field(one)[mine] for one, mine in parts])[order]
+
+        owners = [self._workload_of(s.demand) for s in key.slices]
+        first = self._workloads[owners[0]]
+        return _Prepared(
+            cell=simulated_cell(queue, key.copies, Router[first.router.upper()], first.slo),
+            requests=Requests(
+                arrival_s=merged(lambda one: one.requests.arrival_s),
+                input_tokens=merged(lambda one: one.requests.input_tokens),
+                output_tokens=merged(lambda one: one.requests.output_tokens),
+                cached_tokens=merged(lambda one: one.cached_tokens),
+            ),
+            workload=np.repeat(owners, [int(np.count_nonzero(mine)) for _, mine in parts])[order],
+            scored=merged(lambda one: one.scored),
         )
-        owner = np.concatenate([np.full(np.count_nonzero(mine), w, dtype=np.int64) for _, mine, w in parts])[order]
-        slo = self._workloads[int(parts[0][2])].slo
-        router = Router[self._workloads[int(parts[0][2])].router.upper()]
-        return simulated_cell(queue, key.copies, router, slo), requests, owner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """What the simulator is given, and whose each request is."""
+
+    cell: LlmCell | TableCell
+    requests: Requests
+    workload: IntArray
+    scored: BoolArray
 
 
 def simulated_cell(queue: Queue, copies: int, router: Router, slo: SloLimits) -> LlmCell | TableCell:

@@ -42,9 +42,9 @@ def observe(market: Market, simulator: CellSimulator, cells: Sequence[CellKey]) 
 
 
 def _seen(market: Market, workload: int, runs: Sequence[tuple[CellKey, CellRun]], cells: Sequence[CellKey]) -> Seen:
-    ttft = [run.outcome.ttft_s[(run.workload == workload) & run.outcome.served] for _, run in runs]
-    tpot = [run.outcome.tpot_s[(run.workload == workload) & run.outcome.served] for _, run in runs]
-    e2e = [run.outcome.e2e_s[(run.workload == workload) & run.outcome.served] for _, run in runs]
+    ttft = [run.outcome.ttft_s[(run.workload == workload) & run.scored & run.outcome.served] for _, run in runs]
+    tpot = [run.outcome.tpot_s[(run.workload == workload) & run.scored & run.outcome.served] for _, run in runs]
+    e2e = [run.outcome.e2e_s[(run.workload == workload) & run.scored & run.outcome.served] for _, run in runs]
     tables = [c for c in cells if isinstance(market.queues[c.queue].template.serving, CapacityServing)]
     given = any(market.demands[s.demand].workload == workload for c in tables for s in c.slices)
     return Seen(
@@ -52,7 +52,7 @@ def _seen(market: Market, workload: int, runs: Sequence[tuple[CellKey, CellRun]]
         tpot_ms=percentiles_ms(tpot),
         e2e_ms=percentiles_ms(e2e),
         evidence=_evidence(market, runs, given),
-        requests=sum(int(np.count_nonzero(run.workload == workload)) for _, run in runs),
+        requests=sum(int(np.count_nonzero((run.workload == workload) & run.scored)) for _, run in runs),
     )
 
 

@@ -58,7 +58,7 @@ def build(
             held=best.holds,
             draws=draws.count,
             requests_per_draw={
-                w.name: round(np.mean([draws.get(w.index, k).uniform.size for k in range(draws.count)]))
+                w.name: round(np.mean([np.count_nonzero(draws.get(w.index, k).scored) for k in range(draws.count)]))
                 for w in market.workloads
             },
             confidence_note="draws are independent; the rule is a one-sided 97.7 % confidence",

@@ -73,7 +73,7 @@ def attainments(market: Market, simulator: CellSimulator, cells: tuple[CellKey, 
     total = np.zeros_like(met)
     for workload in market.workloads:
         for k in range(simulator.draws.count):
-            total[workload.index, k] = simulator.draws.get(workload.index, k).uniform.size
+            total[workload.index, k] = np.count_nonzero(simulator.draws.get(workload.index, k).scored)
     for score in simulator.scores(simulated):
         for i, workload_index in enumerate(score.workloads):
             met[workload_index] += score.attained[:, i]
@@ -82,7 +82,7 @@ def attainments(market: Market, simulator: CellSimulator, cells: tuple[CellKey, 
             owner = market.demands[s.demand].workload
             for k in range(simulator.draws.count):
                 one = simulator.draws.get(owner, k)
-                inside = (one.demand == s.demand) & (one.uniform >= s.low) & (one.uniform < s.high)
+                inside = one.scored & (one.demand == s.demand) & (one.uniform >= s.low) & (one.uniform < s.high)
                 met[owner, k] += np.count_nonzero(inside)
     served = served_fractions(market, cells)
     return [

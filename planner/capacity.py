@@ -4,6 +4,7 @@ Both speak of a *mix*: sampled requests with their own limits (`MixSamples`). Th
 simulation tightens; the fluid limit is a rate that no scheduling of that mix on that replica can exceed (F0).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner import capacity_kernel as kernel
-from planner.step_lookup_kernel import prefill_attention_s
-from profiles.step_table import StepTable
+from profiles.step_table import PREFILL_GRID_TOKENS, StepTable
 
 FloatArray = NDArray[np.float64]
 HULL_POINTS = 256
@@ -99,58 +99,100 @@ def alone_s(packed: PackedTable, limits: ReplicaLimits, samples: MixSamples) -> 
     return ttft, tpot
 
 
-def fluid_capacity_rps(table: StepTable, limits: ReplicaLimits, samples: MixSamples) -> float:
-    """A rate per copy that no scheduling exceeds: offered requests/s, of which each group's target share attains.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FluidLimit:
+    """`rate_rps`: offered requests/s of the mix per copy of which every group's target share can attain, at most.
+
+    `exchange[g]`: by how much the busy time of a request of the mix falls, relatively, for each fraction of group g's
+    requests that misses beyond 1 − target (the cost of the request at the target's quantile ÷ the mean cost).
+    """
+
+    rate_rps: float
+    exchange: FloatArray
+
+
+def fluid_limit(table: StepTable, limits: ReplicaLimits, samples: MixSamples) -> FluidLimit:
+    """The rate per copy that no scheduling exceeds (up to twice the standard error of the sampled mean cost).
 
     Busy time: a step with b decodes and x prefill tokens takes at least overhead + A + B·(b + x) for every line (A, B)
-    under the linear cost, plus the cheapest attention per KV token; b is capped by memory, by max_num_seqs, and by the
-    TPOT limit (a step must not outlast it on average). The serial front end is a second limit. The costliest
-    1 − target of the requests are left out.
+    under the linear cost, plus the cheapest attention per KV token; and a request takes at least its share of the
+    steps that memory, max_num_seqs or the TPOT limit (a step must not outlast it on average) leave it. The serial front
+    end is another limit. The costliest 1 − target of the requests are left out.
     """
+    best = FluidLimit(rate_rps=float("inf"), exchange=np.ones(samples.targets.size))
+    for cost_s in _request_costs_s(table, limits, samples):
+        limit = _cheapest(cost_s, samples)
+        if limit.rate_rps < best.rate_rps:
+            best = limit
+    return best
+
+
+def _request_costs_s(table: StepTable, limits: ReplicaLimits, samples: MixSamples) -> Iterator[FloatArray]:
+    """Busy seconds that every request takes at least, shape (samples,): one array for each way to count them."""
     factor = min(1.0, table.prefill_factor)
-    lines = _lines_under(table)
     columns = samples.matrix
-    outputs = np.where(limits.embed, 0.0, columns[:, kernel.OUT_TOKENS] - 1.0)
+    tokens = columns[:, kernel.COMPUTED_TOKENS]
+    outputs = np.zeros(tokens.size) if limits.embed else columns[:, kernel.OUT_TOKENS] - 1.0
     context = columns[:, kernel.IN_TOKENS] + 0.5 * columns[:, kernel.OUT_TOKENS]
-    kv_cost = _decode_s_per_kv_token(table)
-    batch = _largest_batch(table, limits, samples, lines)
-    attention = _prefill_attention(table, columns)
-    fixed = factor * attention + outputs * context * kv_cost
-    busy = np.zeros(columns.shape[0])
-    for intercept, slope in lines:
-        decode = outputs * ((table.overhead_s + factor * intercept) / batch + factor * slope)
-        prefill = columns[:, kernel.COMPUTED_TOKENS] * factor * slope
-        if limits.embed:
-            steps = columns[:, kernel.COMPUTED_TOKENS] / limits.max_num_batched_tokens
-            prefill = prefill + steps * (table.overhead_s + factor * intercept)
-        busy = np.maximum(busy, _cheapest_mean(decode + prefill + fixed, samples))
-    front = (
+    attention = factor * _prefill_attention(table, columns) + outputs * context * _decode_s_per_kv_token(table)
+    lines = _lines_under(table)
+    for steps in _steps(table, limits, samples, lines):
+        for intercept, slope in lines:
+            linear = factor * slope * (outputs + tokens)
+            yield linear + attention + steps * (table.overhead_s + factor * intercept)
+    answers = np.zeros(tokens.size) if limits.embed else columns[:, kernel.OUT_TOKENS]
+    yield (
         table.front_end_request_s
         + table.front_end_input_token_s * columns[:, kernel.IN_TOKENS]
-        + table.front_end_output_token_s * columns[:, kernel.OUT_TOKENS]
+        + table.front_end_output_token_s * answers
     )
-    mean = max(float(np.max(busy)), _cheapest_mean(front, samples))
-    return 1.0 / mean if mean > 0 else float("inf")
 
 
-def _cheapest_mean(cost_s: FloatArray, samples: MixSamples) -> float:
-    """Mean cost per offered request when each group drops its costliest 1 − target."""
+def _steps(
+    table: StepTable, limits: ReplicaLimits, samples: MixSamples, lines: list[tuple[float, float]]
+) -> list[FloatArray]:
+    """Steps of a stage that a request takes at least: its token's share of a batch as large as each limit allows."""
+    columns = samples.matrix
+    if limits.embed:
+        return [columns[:, kernel.COMPUTED_TOKENS] / limits.max_num_batched_tokens]
+    outputs = columns[:, kernel.OUT_TOKENS] - 1.0
+    context = columns[:, kernel.IN_TOKENS] + 0.5 * columns[:, kernel.OUT_TOKENS]
+    return [
+        outputs * table.stages / limits.max_num_seqs,
+        outputs * table.stages * context / limits.kv_tokens,
+        outputs / _batch_within_tpot(table, samples, lines),
+    ]
+
+
+def _cheapest(cost_s: FloatArray, samples: MixSamples) -> FluidLimit:
+    """The limit of these costs when each group drops its costliest 1 − target."""
     groups = samples.matrix[:, kernel.GROUP].astype(int)
-    total = 0.0
+    kept = np.zeros(cost_s.size)
+    marginal = np.zeros(samples.targets.size)
     for group, target in enumerate(samples.targets):
-        costs = np.sort(cost_s[groups == group])
-        total += float(costs[: int(np.floor(target * costs.size))].sum())
-    return total / cost_s.size
+        mine = np.flatnonzero(groups == group)
+        order = mine[np.argsort(cost_s[mine], kind="stable")]
+        count = int(np.floor(target * order.size))
+        kept[order[:count]] = cost_s[order[:count]]
+        marginal[group] = cost_s[order[min(count, order.size - 1)]]
+    mean = float(kept.mean()) - 2.0 * float(kept.std()) / np.sqrt(kept.size)
+    if mean <= 0:
+        return FluidLimit(rate_rps=float("inf"), exchange=np.ones(marginal.size))
+    return FluidLimit(rate_rps=1.0 / mean, exchange=marginal / mean)
 
 
 def _prefill_attention(table: StepTable, columns: FloatArray) -> FloatArray:
     """Seconds of prefill attention of every sample beyond its cached tokens."""
     tokens = columns[:, kernel.IN_TOKENS]
     cached = tokens - columns[:, kernel.COMPUTED_TOKENS]
+    return _prompt_attention_s(table, tokens) - _prompt_attention_s(table, cached)
+
+
+def _prompt_attention_s(table: StepTable, tokens: FloatArray) -> FloatArray:
     values = table.prefill_attention_s
-    whole = np.array([prefill_attention_s(values, float(t)) for t in tokens])
-    skipped = np.array([prefill_attention_s(values, float(t)) for t in cached])
-    return np.asarray(whole - skipped)
+    position = tokens / PREFILL_GRID_TOKENS
+    index = np.minimum(position.astype(int), values.size - 2)
+    return np.asarray(values[index] + (position - index) * (values[index + 1] - values[index]))
 
 
 def _lines_under(table: StepTable) -> list[tuple[float, float]]:
@@ -182,27 +224,15 @@ def _decode_s_per_kv_token(table: StepTable) -> float:
     return float(np.min(table.decode_attention_s / tokens[None, :]))
 
 
-def _largest_batch(
-    table: StepTable, limits: ReplicaLimits, samples: MixSamples, lines: list[tuple[float, float]]
-) -> float:
-    """Most decode sequences of one micro-batch that memory, settings and the loosest TPOT limit allow."""
-    columns = samples.matrix
-    stages = table.stages
-    weights = np.maximum(columns[:, kernel.OUT_TOKENS] - 1.0, 0.0)
-    batch = limits.max_num_seqs / stages
-    if weights.sum() > 0:
-        context = columns[:, kernel.IN_TOKENS] + 0.5 * columns[:, kernel.OUT_TOKENS]
-        order = np.argsort(context)
-        kept = order[: max(1, int(np.floor(float(samples.targets.min()) * order.size)))]
-        if weights[kept].sum() > 0:
-            mean_context = float(np.average(context[kept], weights=weights[kept]))
-            batch = min(batch, limits.kv_tokens / mean_context / stages)
-    allowed = float(np.max(columns[:, kernel.TPOT_SLO_S]))
+def _batch_within_tpot(table: StepTable, samples: MixSamples, lines: list[tuple[float, float]]) -> float:
+    """Most decode sequences of one micro-batch whose step does not outlast the loosest TPOT limit."""
+    allowed = float(np.max(samples.matrix[:, kernel.TPOT_SLO_S]))
+    batch = float("inf")
     if np.isfinite(allowed):
+        factor = min(1.0, table.prefill_factor)
         for intercept, slope in lines:
             if slope > 0:
-                factor = min(1.0, table.prefill_factor)
-                room = allowed / stages - table.overhead_s - factor * intercept
+                room = allowed / table.stages - table.overhead_s - factor * intercept
                 batch = min(batch, max(room, 0.0) / (factor * slope))
     return max(batch, 1e-9)
 

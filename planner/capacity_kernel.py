@@ -186,6 +186,8 @@ def attainment_by_group(
     chunks_squared = 0.0
     front = 0.0
     own = np.empty(count)
+    # A model that only reads sends no tokens back.
+    answers = 1.0 - settings[IS_EMBED]
     for i in range(count):
         computed = samples[i, COMPUTED_TOKENS]
         chunks = math.ceil(computed / settings[MAX_TOKENS])
@@ -201,7 +203,7 @@ def attainment_by_group(
         front += (
             scalars[FRONT_S]
             + scalars[FRONT_IN_S] * samples[i, IN_TOKENS]
-            + scalars[FRONT_OUT_S] * samples[i, OUT_TOKENS]
+            + scalars[FRONT_OUT_S] * answers * samples[i, OUT_TOKENS]
         )
     work /= count
     front /= count
@@ -227,13 +229,13 @@ def attainment_by_group(
         group = int(samples[i, GROUP])
         totals[group] += 1.0
         output = samples[i, OUT_TOKENS]
-        if samples[i, IN_TOKENS] + output > settings[MAX_LEN]:
+        if samples[i, IN_TOKENS] + answers * output > settings[MAX_LEN]:
             continue
         gaps = output - 1.0
         fixed = (
             scalars[FRONT_S]
             + scalars[FRONT_IN_S] * samples[i, IN_TOKENS]
-            + scalars[FRONT_OUT_S] * output
+            + scalars[FRONT_OUT_S] * answers * output
             + scalars[CLIENT_S]
             + front_wait
             + own[i]
@@ -308,7 +310,8 @@ def alone_s(
         computed = samples[i, COMPUTED_TOKENS]
         output = samples[i, OUT_TOKENS]
         done = tokens - computed
-        total = scalars[FRONT_S] + scalars[FRONT_IN_S] * tokens + scalars[FRONT_OUT_S] * output + scalars[CLIENT_S]
+        answers = output if settings[IS_EMBED] == 0.0 else 0.0
+        total = scalars[FRONT_S] + scalars[FRONT_IN_S] * tokens + scalars[FRONT_OUT_S] * answers + scalars[CLIENT_S]
         step = 0.0
         while done < tokens:
             chunk = min(settings[MAX_TOKENS], tokens - done)

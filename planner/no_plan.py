@@ -52,6 +52,19 @@ def unservable(workloads: Sequence[WorkloadDemand], candidates: Candidates, queu
     return NoPlan(conflicts=tuple(found), unmet=unmet, relaxations=tuple(relaxations)) if found else None
 
 
+def idle(workloads: Sequence[WorkloadDemand], candidates: Candidates, queues_of: dict[int, int]) -> tuple[str, ...]:
+    """Why a plan that may leave demand unmet runs nothing at all: one reason or more for each workload."""
+    found: list[str] = []
+    for workload in workloads:
+        misses = [m for m in candidates.misses if m.workload == workload.index]
+        if queues_of.get(workload.index, 0):
+            what = "best effort buys no GPU, and none is left" if workload.best_effort else "no replica fits the rules"
+            found.append(f"{workload.name}: {what} in the pools that it may use.")
+        else:
+            found += _latency(workload, misses)[0] if misses else _does_not_run(workload, candidates)
+    return tuple(found)
+
+
 def _latency(workload: WorkloadDemand, misses: Sequence[Miss]) -> tuple[list[str], list[Relaxation]]:
     """The template whose worst miss is least, relatively, says what the limits must be at least."""
     by_template: dict[str, list[Miss]] = {}

@@ -15,14 +15,14 @@ from planner.outcomes import observe
 from planner.place_build import nodes_of, place_problem, placed
 from planner.plan_file import Plan
 from planner.progress import Deadline, Progress
-from planner.queue_build import Candidates, Miss, Mix, llm_queues, mixes, numbered
+from planner.queue_build import Candidates, Miss, Mix, llm_queues, mixes, numbered, room_for_copies
 from planner.queue_measured import capacity_queues, latency_queues
 from planner.queues import Queue
 from planner.spec_load import Loaded
 from planner.spec_resolve import Resolved, resolve
 from planner.templates import Layouted, Refused, layouts
 from planner.verify import Candidate, Found, Placed, Search
-from planner.words import Rows, Scene, allowed, rows
+from planner.words import Rows, Scene, allowed, copies_asked, rows
 from profiles.errors import PlanningError
 from solvers import mix_bound
 from solvers.mix_problem import MixSolution
@@ -34,8 +34,9 @@ DRAWS = 8
 TABLE_OVERHEAD_S = 0.0
 AFTERWARDS_S = 20.0
 SCOPE = (
-    "dedicated replicas over the spec's tp × pp × ep × quantization and the planner's grid of max_num_seqs and"
-    " max_num_batched_tokens; requests of a queue are routed without looking at their length, except by length class"
+    "dedicated replicas over the spec's tp × pp × ep × quantization (layouts on which a request alone meets its limits)"
+    " and the planner's grid of max_num_seqs and max_num_batched_tokens; requests of a queue are routed without looking"
+    " at their length, except by length class"
 )
 
 
@@ -76,18 +77,26 @@ def plan_spec(loaded: Loaded, options: PlanOptions, progress: Progress) -> Plan:
     if options.solver not in available_solvers():
         raise PlanningError(f"there is no solver '{options.solver[:40]}' here: {', '.join(available_solvers())}.")
     prepared = prepare(loaded, options, progress)
-    serving = {w.index: 0 for w in prepared.resolved.workloads}
-    for queue in prepared.market.queues:
-        for workload in {prepared.market.demands[d].workload for d, _ in queue.parts}:
-            serving[workload] += 1
     if not prepared.market.allow_unmet:
-        hopeless = no_plan.unservable(prepared.resolved.workloads, prepared.candidates, serving)
+        hopeless = no_plan.unservable(
+            prepared.resolved.workloads, prepared.candidates, _queues_of_workloads(prepared.market)
+        )
         if hopeless is not None:
             return _infeasible(loaded, options, prepared, hopeless)
     unreachable = no_plan.unreachable(prepared.market, prepared.rows)
     if unreachable is not None:
         return _infeasible(loaded, options, prepared, unreachable)
     return _search(loaded, options, progress, prepared)
+
+
+def _queues_of_workloads(market: Market) -> dict[int, int]:
+    """Workload → queues that serve it at some rate."""
+    serving = {w.index: 0 for w in market.workloads}
+    for queue in market.queues:
+        if queue.analytic_rps[-1] > 0:
+            for workload in {market.demands[d].workload for d, _ in queue.parts}:
+                serving[workload] += 1
+    return serving
 
 
 def prepare(loaded: Loaded, options: PlanOptions, progress: Progress) -> Prepared:
@@ -133,7 +142,17 @@ def candidates_of(loaded: Loaded, resolved: Resolved, options: PlanOptions) -> C
             queues, missed = _measured(resolved, mix, pools, refused)
         found += queues
         misses += missed
-    return Candidates(queues=numbered(found), refused=tuple(refused), misses=tuple(misses))
+    roomy = [_roomy(queue, loaded, resolved) for queue in found]
+    return Candidates(queues=numbered(roomy), refused=tuple(refused), misses=tuple(misses))
+
+
+def _roomy(queue: Queue, loaded: Loaded, resolved: Resolved) -> Queue:
+    """The queue with as many copies as the rules may ask for, as far as the pool has room."""
+    most = max(
+        copies_asked(loaded.spec.constraints, resolved.workloads[resolved.demands[d].workload], queue.max_copies)
+        for d, _ in queue.parts
+    )
+    return replace(queue, max_copies=min(most, room_for_copies(queue.template.pool, queue.template.gpus)))
 
 
 def _may_use(loaded: Loaded, resolved: Resolved, mix: Mix, pool: int) -> bool:
@@ -289,10 +308,15 @@ def _plan(loaded: Loaded, options: PlanOptions, prepared: Prepared, outcome: _Ou
         unmet=_unmet(prepared.market, best),
         slack=plan_build.slack_of(prepared.market, outcome.near),
         assumptions=_assumptions(prepared, outcome),
+        conflicts=() if built.groups else _idle(prepared),
         seed=options.seed,
         spec_digest=prepared.resolved.digest,
         spec=loaded.spec.model_dump(mode="json"),
     )
+
+
+def _idle(prepared: Prepared) -> tuple[str, ...]:
+    return no_plan.idle(prepared.resolved.workloads, prepared.candidates, _queues_of_workloads(prepared.market))
 
 
 def _assumptions(prepared: Prepared, outcome: _Outcome) -> tuple[str, ...]:

@@ -138,15 +138,16 @@ def _replica(queue: Queue) -> Replica:
 
 
 def _routes(market: Market, best: Candidate, workload: int, ids: Mapping[int, list[str]]) -> tuple[Route, ...]:
+    """The routes of a workload; one of weight 0 leads to copies that stand by for the loss of others."""
     served = sum(_flow(market, best, queue, workload) for queue in market.queues)
     if served <= 0:
         return ()
     found = []
     for queue in market.queues:
         flow = _flow(market, best, queue, workload)
-        if flow <= 0 or not ids.get(queue.index):
-            continue
         mine = [market.demands[d] for d, _ in queue.parts if market.demands[d].workload == workload]
+        if not mine or not ids.get(queue.index):
+            continue
         whole = len(mine) == len(market.workloads[workload].classes)
         high = None if whole else max(d.high_tokens for d in mine)
         for group in ids[queue.index]:

@@ -6,17 +6,19 @@ For each mix, pool and GPU footprint the best few layouts are kept: the others n
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
 
 from planner import capacity_kernel as kernel
 from planner.capacity import (
     BRACKETS,
+    FluidLimit,
     MixSamples,
     ReplicaLimits,
     alone_s,
     analytic_capacity_rps,
-    fluid_capacity_rps,
+    fluid_limit,
 )
 from planner.demand import Demand, WorkloadDemand
 from planner.fleet import Pool
@@ -26,6 +28,8 @@ from profiles.layout import Refusal
 from profiles.memory import MemoryBudget, sequence_kv_tokens
 
 SAMPLES = 128
+FINE = 16
+"""Refusals and the bound look at so many times more samples than the capacity search."""
 KEPT_PER_FOOTPRINT = 2
 NO_CACHE_TOKENS = 10_000_000
 """KV tokens of a model that keeps none: more than any batch could ask for."""
@@ -35,7 +39,9 @@ SETTINGS_COPIES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """Demands served together in the proportion of their rates, with samples of their requests."""
+    """Demands served together in the proportion of their rates, with samples of their requests: `samples` for the
+    capacity search, `fine` (which holds them) for what must be judged sharply.
+    """
 
     name: str
     model: str
@@ -43,6 +49,7 @@ class Mix:
     workloads: tuple[int, ...]
     rate_rps: float
     samples: MixSamples
+    fine: MixSamples
     balanced: bool
 
 
@@ -100,7 +107,7 @@ def _mix(
     for index, rate in zip(classes, rates, strict=True):
         demand = demands[index]
         workload = by_index[demand.workload]
-        count = max(16, round(SAMPLES * rate / total))
+        count = FINE * max(16, round(SAMPLES * rate / total))
         lengths, _ = workload.traffic.lengths.restricted(demand.low_tokens, demand.high_tokens)
         inputs, outputs = lengths.sample(count, rng)
         row = np.empty((count, 7))
@@ -118,12 +125,17 @@ def _mix(
         parts=tuple((index, float(rate / total)) for index, rate in zip(classes, rates, strict=True)),
         workloads=tuple(w.index for w in workloads),
         rate_rps=total,
-        samples=MixSamples(
-            matrix=np.concatenate(rows),
-            targets=np.array([w.attainment for w in workloads]),
-            arrival_cv=max(w.traffic.arrival_cv for w in workloads),
-        ),
+        samples=_samples([row[::FINE] for row in rows], workloads),
+        fine=_samples(rows, workloads),
         balanced=workloads[0].router != "round_robin",
+    )
+
+
+def _samples(rows: Sequence[np.ndarray[Any, np.dtype[np.float64]]], workloads: Sequence[WorkloadDemand]) -> MixSamples:
+    return MixSamples(
+        matrix=np.concatenate(rows),
+        targets=np.array([w.attainment for w in workloads]),
+        arrival_cv=max(w.traffic.arrival_cv for w in workloads),
     )
 
 
@@ -170,71 +182,82 @@ def _misses_alone(one: Layouted, mix: Mix) -> list[Miss]:
     if isinstance(budget, Refusal):
         return []
     limits = _limits(one, mix, budget, SEQUENCE_LIMITS[0], tokens)
-    ttft, tpot = alone_s(one.packed, limits, mix.samples)
-    columns = mix.samples.matrix
+    ttft, tpot = alone_s(one.packed, limits, mix.fine)
+    columns = mix.fine.matrix
     e2e = ttft + np.where(np.isnan(tpot), 0.0, tpot * (columns[:, kernel.OUT_TOKENS] - 1))
     found = []
     for group, workload in enumerate(mix.workloads):
         mine = columns[:, kernel.GROUP] == group
-        target = float(mix.samples.targets[group])
+        target = float(mix.fine.targets[group])
+        # Samples are not the traffic: a layout is refused only where chance does not explain the miss.
+        doubt = 2.0 * np.sqrt(target * (1.0 - target) / np.count_nonzero(mine))
         for limit, values, column in (
             ("ttft_ms", ttft, kernel.TTFT_SLO_S),
             ("tpot_ms", np.nan_to_num(tpot), kernel.TPOT_SLO_S),
             ("e2e_ms", e2e, kernel.E2E_SLO_S),
         ):
-            met = float(np.mean(values[mine] <= columns[mine, column]))
-            if met < target:
+            if float(np.mean(values[mine] <= columns[mine, column])) < target - doubt:
                 needed = float(np.quantile(values[mine], target, method="higher"))
                 found.append(Miss(workload=workload, template=one.id, limit=limit, needed_s=needed))
     return found
 
 
 def _with_best_settings(one: Layouted, mix: Mix) -> Queue | None:
-    """The layout with the token budget and sequence limit of largest analytic capacity; None if it serves nothing."""
-    best: tuple[float, ReplicaLimits, MemoryBudget] | None = None
-    ceiling = 0.0
-    chosen_tokens = TOKEN_BUDGETS[0]
+    """The layout with the token budget and sequence limit of largest analytic capacity; None if no setting fits."""
+    fluid = _fluid_limit(one, mix)
+    best: _Chosen | None = None
     for tokens in TOKEN_BUDGETS:
-        best, ceiling = _try(one, mix, (min(256, tokens), tokens), best, ceiling)
-        if best is not None and best[1].max_num_batched_tokens == tokens:
-            chosen_tokens = tokens
-    for seqs in SEQUENCE_LIMITS:
-        if seqs <= chosen_tokens:
-            best, ceiling = _try(one, mix, (seqs, chosen_tokens), best, ceiling)
+        best = _better(best, _tried(one, mix, (min(256, tokens), tokens), fluid.rate_rps))
+    if best is not None:
+        tokens = best.limits.max_num_batched_tokens
+        for seqs in SEQUENCE_LIMITS:
+            if seqs <= tokens:
+                best = _better(best, _tried(one, mix, (seqs, tokens), fluid.rate_rps))
     if best is None:
         return None
-    _, limits, budget = best
-    analytic = _by_copies(one, mix, limits, ceiling)
-    fluid = max(ceiling, analytic[-1])
+    analytic = _by_copies(one, mix, best.limits, fluid.rate_rps)
     return Queue(
         index=-1,
         id=f"{mix.name}@{one.id}",
-        template=_template(one, limits, budget),
+        template=_template(one, best.limits, best.budget),
         parts=mix.parts,
         analytic_rps=analytic,
-        fluid_rps=fluid,
+        fluid_rps=fluid.rate_rps,
+        exchange=tuple((w, float(e), float(e)) for w, e in zip(mix.workloads, fluid.exchange, strict=True)),
         max_copies=most_copies(one.pool, one.layout.tp * one.layout.pp, mix, analytic),
     )
 
 
-def _try(
-    one: Layouted,
-    mix: Mix,
-    settings: tuple[int, int],
-    best: tuple[float, ReplicaLimits, MemoryBudget] | None,
-    ceiling: float,
-) -> tuple[tuple[float, ReplicaLimits, MemoryBudget] | None, float]:
-    seqs, tokens = settings
-    budget = one.budget(seqs, tokens)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Engine settings with their estimated capacity a copy."""
+
+    capacity_rps: float
+    limits: ReplicaLimits
+    budget: MemoryBudget
+
+
+def _fluid_limit(one: Layouted, mix: Mix) -> FluidLimit:
+    """The fluid limit over every setting of the grid: most sequences, largest step, and the KV of the smallest."""
+    budget = one.budget(SEQUENCE_LIMITS[0], TOKEN_BUDGETS[0])
     if isinstance(budget, Refusal):
-        return best, ceiling
-    limits = _limits(one, mix, budget, seqs, tokens)
-    fluid = fluid_capacity_rps(one.table, limits, mix.samples)
-    ceiling = max(ceiling, fluid)
+        raise ValueError(f"{one.id} does not fit at the smallest settings: it is no layout that runs")
+    return fluid_limit(one.table, _limits(one, mix, budget, SEQUENCE_LIMITS[-1], TOKEN_BUDGETS[-1]), mix.fine)
+
+
+def _tried(one: Layouted, mix: Mix, settings: tuple[int, int], fluid: float) -> _Chosen | None:
+    budget = one.budget(*settings)
+    if isinstance(budget, Refusal):
+        return None
+    limits = _limits(one, mix, budget, *settings)
     capacity = analytic_capacity_rps(one.packed, limits, mix.samples, SETTINGS_COPIES, fluid)
-    if best is None or capacity > best[0] * (1 + 1e-9):
-        best = (capacity, limits, budget)
-    return best, ceiling
+    return _Chosen(capacity_rps=capacity, limits=limits, budget=budget)
+
+
+def _better(best: _Chosen | None, other: _Chosen | None) -> _Chosen | None:
+    if best is None or other is None:
+        return other if best is None else best
+    return other if other.capacity_rps > best.capacity_rps * (1 + 1e-9) else best
 
 
 def _by_copies(one: Layouted, mix: Mix, limits: ReplicaLimits, ceiling: float) -> tuple[float, ...]:
@@ -252,12 +275,17 @@ def _by_copies(one: Layouted, mix: Mix, limits: ReplicaLimits, ceiling: float) -
 
 def most_copies(pool: Pool, size: int, mix: Mix, analytic: tuple[float, ...]) -> int:
     """Copies that could serve twice the demand (room for tightening and for survivors), as far as the pool has GPUs."""
-    per_node = pool.gpus_per_node // size if size <= pool.gpus_per_node else 0
-    room = per_node * pool.max_nodes if per_node else pool.max_nodes // ceil(size / pool.gpus_per_node)
     for copies, capacity in zip(BRACKETS, analytic, strict=True):
         if copies * capacity >= mix.rate_rps:
-            return min(room, 2 * copies + 2)
-    return room
+            return min(room_for_copies(pool, size), 2 * copies + 2)
+    return room_for_copies(pool, size)
+
+
+def room_for_copies(pool: Pool, size: int) -> int:
+    """Copies of so many GPUs that the pool has room for."""
+    if size > pool.gpus_per_node:
+        return pool.max_nodes // ceil(size / pool.gpus_per_node)
+    return pool.gpus_per_node // size * pool.max_nodes
 
 
 def _template(one: Layouted, limits: ReplicaLimits, budget: MemoryBudget) -> Template:
@@ -285,7 +313,8 @@ def _template(one: Layouted, limits: ReplicaLimits, budget: MemoryBudget) -> Tem
 def _best_per_footprint(queues: Sequence[Queue]) -> list[Queue]:
     """The best few of each pool and GPU footprint, by capacity at a couple of copies.
 
-    Each carries the largest fluid limit of its footprint, so that the bound still speaks of the layouts left out.
+    Each carries the largest fluid limit of its footprint, so that the bound still speaks of the layouts left out. Where
+    none serves anything by the estimate, one stays for the bound alone.
     """
     groups: dict[tuple[str, int], list[Queue]] = {}
     for queue in queues:
@@ -293,9 +322,19 @@ def _best_per_footprint(queues: Sequence[Queue]) -> list[Queue]:
     kept: list[Queue] = []
     for group in groups.values():
         fluid = max(queue.fluid_rps for queue in group)
+        exchange = widest_exchange(group)
         serving = sorted((q for q in group if q.analytic_rps[-1] > 0), key=lambda q: -q.analytic_rps[1])
-        kept.extend(replace(queue, fluid_rps=fluid) for queue in serving[:KEPT_PER_FOOTPRINT])
+        chosen = serving[:KEPT_PER_FOOTPRINT] or group[:1]
+        kept.extend(replace(queue, fluid_rps=fluid, exchange=exchange) for queue in chosen)
     return kept
+
+
+def widest_exchange(queues: Sequence[Queue]) -> tuple[tuple[int, float, float], ...]:
+    """The exchange of queues that serve the same mix, wide enough for each of them."""
+    return tuple(
+        (entries[0][0], min(low for _, low, _ in entries), max(high for _, _, high in entries))
+        for entries in zip(*(queue.exchange for queue in queues), strict=True)
+    )
 
 
 def numbered(queues: Sequence[Queue]) -> tuple[Queue, ...]:

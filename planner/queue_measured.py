@@ -78,7 +78,10 @@ def _latency_queue(name: str, pool: Pool, table: LatencyTable, mix: Mix, fixed_o
         table=table, max_batch=chosen, fixed_overhead_s=fixed_overhead_s, memory_bytes=weight + RESERVE_BYTES
     )
     shape = Shape(label=name, tp=table.tp, pp=table.pp, serving=serving)
-    return _queue(shape, pool, mix, (analytic,) * len(BRACKETS), fluid)
+    # Every request that attains takes the same; as many as the target lets miss may be offered beyond that.
+    attaining = float(mix.samples.targets[mix.samples.matrix[:, kernel.GROUP].astype(int)].mean())
+    limit = (fluid / attaining, 1.0 / attaining)
+    return _queue(shape, pool, mix, (analytic,) * len(BRACKETS), limit)
 
 
 def capacity_queues(
@@ -106,11 +109,13 @@ def capacity_queues(
             continue
         rate = float(1.0 / np.mean(1.0 / covered))
         shape = Shape(label=name, tp=1, pp=1, serving=CapacityServing(rate_rps=rate))
-        found.append(_queue(shape, pool, mix, (rate,) * len(BRACKETS), rate))
+        found.append(_queue(shape, pool, mix, (rate,) * len(BRACKETS), (rate, 0.0)))
     return found, refused
 
 
-def _queue(shape: Shape, pool: Pool, mix: Mix, analytic: tuple[float, ...], fluid: float) -> Queue:
+def _queue(shape: Shape, pool: Pool, mix: Mix, analytic: tuple[float, ...], limit: tuple[float, float]) -> Queue:
+    """`limit`: the fluid limit in requests/s, and its exchange, the same for every workload."""
+    fluid, exchange = limit
     template = Template(
         id=shape.label,
         pool=pool,
@@ -128,5 +133,6 @@ def _queue(shape: Shape, pool: Pool, mix: Mix, analytic: tuple[float, ...], flui
         parts=mix.parts,
         analytic_rps=analytic,
         fluid_rps=fluid,
+        exchange=tuple((w, exchange, exchange) for w in mix.workloads),
         max_copies=most_copies(pool, shape.tp * shape.pp, mix, analytic),
     )

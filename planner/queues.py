@@ -67,7 +67,9 @@ class Template:
 class Queue:
     """`parts`: (demand index, share of the queue's rate), shares sum to 1. `fluid_rps`: limit a copy (F0).
 
-    `analytic_rps[i]` is the estimated capacity a copy at `BRACKETS[i]` copies, never falling with i.
+    `exchange`: (workload, least, most) by how much more a copy can carry, relatively, for each fraction of the
+    workload's requests that misses beyond what it may (`capacity.FluidLimit`). `analytic_rps[i]` is the estimated
+    capacity a copy at `BRACKETS[i]` copies, never falling with i.
     """
 
     index: int
@@ -76,4 +78,5 @@ class Queue:
     parts: tuple[tuple[int, float], ...]
     analytic_rps: tuple[float, ...]
     fluid_rps: float
+    exchange: tuple[tuple[int, float, float], ...]
     max_copies: int

@@ -24,7 +24,7 @@ from profiles.engines import Engine, load_engine
 from profiles.errors import PlanningError
 from profiles.gpus import Gpu, gpu_names, inline_gpu, load_gpu
 from profiles.latency_table import LatencyTable, read_latency_tables
-from profiles.lengths import LengthDistribution, moment_lengths, load_lengths, trace_lengths
+from profiles.lengths import LengthDistribution, load_lengths, moment_lengths, trace_lengths
 from profiles.models import load_model
 from profiles.precision import KvDtype, Quantization
 from profiles.units import s_from_ms

@@ -16,6 +16,8 @@ from planner.queues import Queue
 from solvers.mix_problem import Block, RuleRow, SurviveRow
 
 LEVELS = {"node": 0, "rack": 1, "zone": 2}
+LEAST_CARRIED = 0.01
+"""Of its demands' rate, by all the copies that a queue can have, where a rule counts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,17 @@ def allowed(rule: Any, workload: WorkloadDemand, pool: Pool) -> bool:
     return True
 
 
+def copies_asked(rules: tuple[Any, ...], workload: WorkloadDemand, copies: int) -> int:
+    """Copies of a queue of the workload that the rules may need, where its rate alone could need so many."""
+    most = copies
+    for rule in rules:
+        if _names(rule, workload):
+            most = max(most, getattr(rule, "count", 0), getattr(rule, "min_domains", 0))
+        if rule.kind == "survive" and rule.workload == workload.name:
+            most = max(most, 2 * copies)
+    return most
+
+
 def rows(rules: tuple[Any, ...], scene: Scene) -> Rows:
     """All rows of the spec's rules, in the order of the spec."""
     found = Rows()
@@ -122,8 +135,25 @@ def _budget(rule: Any, name: str, scene: Scene, found: Rows) -> None:
 
 def _min_replicas(rule: Any, name: str, scene: Scene, found: Rows) -> None:
     """At least `count` replicas of a workload or model run, in one pool or in all."""
-    terms = tuple((Block.COPIES, q.index, 1.0) for q in scene.queues_of(rule))
+    queues = scene.queues_of(rule)
+    terms = tuple((Block.COPIES, q.index, 1.0) for q in queues)
     found.rules.append(RuleRow(rule=name, terms=terms, sense=">=", bound=float(rule.count)))
+    _carrying(name, queues, scene, found)
+
+
+def _carrying(name: str, queues: list[Queue], scene: Scene, found: Rows) -> None:
+    """Copies that a rule counts carry some of the traffic: idle ones beside a queue that takes it all do not count.
+
+    Only where queues overlap in part can the flows leave one of them nothing.
+    """
+    for queue in queues:
+        mine = {d for d, _ in queue.parts}
+        if all(mine == other or not mine & other for other in ({d for d, _ in q.parts} for q in scene.queues)):
+            continue
+        rate = sum(scene.demands[d].rate_rps for d in mine)
+        least = LEAST_CARRIED * rate / max(1, queue.max_copies)
+        terms = ((Block.FLOW_RPS, queue.index, 1.0), (Block.COPIES, queue.index, -least))
+        found.rules.append(RuleRow(rule=name, terms=terms, sense=">=", bound=0.0))
 
 
 def _max_replicas(rule: Any, name: str, scene: Scene, found: Rows) -> None:
@@ -152,6 +182,7 @@ def _spread(rule: Any, name: str, scene: Scene, found: Rows) -> None:
         pools = {q.template.pool.index for q in queues}
         nodes = tuple((Block.NODES, p, 1.0) for p in sorted(pools))
         found.rules.append(RuleRow(rule=name, terms=nodes, sense=">=", bound=float(rule.min_domains)))
+    _carrying(name, queues, scene, found)
     found.spread.append(
         SpreadWish(
             rule=name,

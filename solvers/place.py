@@ -1,42 +1,67 @@
-"""Placement: greedy first, CP-SAT where greedy fails or moves something; every answer passes the checker."""
+"""Placement: greedy first, CP-SAT where greedy is not known to be the best; every answer passes the checker."""
 
+from solvers.place_bounds import contradiction, fewest_nodes
 from solvers.place_checker import check
 from solvers.place_cpsat import place_cpsat
 from solvers.place_greedy import place_greedy
-from solvers.place_kinds import validate
+from solvers.place_numbering import cost
 from solvers.place_problem import Placement, PlaceProblem
+from solvers.place_validate import validate
 from solvers.result import Result, Termination
 from solvers.stop import Stop
 
 
 def solve(problem: PlaceProblem, stop: Stop, seed: int) -> Result[Placement]:
-    """A placement with few moves; `objective` and `bound` count GPUs that move.
+    """The best placement found; `objective` and `bound` count GPUs that move.
 
-    OPTIMAL: no placement moves fewer. INFEASIBLE: proved that there is none. FEASIBLE without a solution: the limits
-    came before an answer. Raises ValueError on a malformed problem, RuntimeError when an answer breaks a rule.
+    OPTIMAL: no placement moves fewer GPUs, and none of those uses fewer nodes. FEASIBLE: it holds, better ones may
+    exist. INFEASIBLE: proved that there is none. TIME_LIMIT or CANCELLED: the limits came before any answer.
+    Raises ValueError on a malformed problem, RuntimeError when an answer breaks a rule.
     """
     validate(problem)
-    greedy = place_greedy(problem)
-    if greedy is not None and check(problem, greedy):
-        greedy = None
-    if greedy is not None and greedy.moves_gpus == 0:
-        return _result(problem, Termination.OPTIMAL, greedy, 0)
-    ended, exact, bound = place_cpsat(problem, stop, seed, greedy)
-    best = exact if exact is not None else greedy
-    if ended is Termination.INFEASIBLE and best is None:
+    why = contradiction(problem)
+    if why is not None:
         return Result(termination=Termination.INFEASIBLE, solution=None, objective=None, bound=None)
-    return _result(problem, ended, best, bound)
+    greedy = _checked(problem, place_greedy(problem))
+    least = fewest_nodes(problem)
+    if greedy is not None and greedy.moves_gpus == 0 and int(greedy.nodes_used.sum()) == least:
+        return _found(Termination.OPTIMAL, greedy, 0.0, 0, ("greedy",))
+    if stop.cancelled():
+        # Greedy takes milliseconds, so even a cancelled solve has its answer; a proof it has not.
+        return _found(Termination.CANCELLED, greedy, 0.0, 0, ("greedy",)) if greedy is not None else _nothing()
+    exact = place_cpsat(problem, stop, seed, greedy, enough_nodes=least)
+    if exact.termination is Termination.INFEASIBLE and greedy is not None:
+        raise RuntimeError("CP-SAT denies a placement that the checker passed")
+    better = _checked(problem, exact.solution)
+    if better is not None and (greedy is None or cost(problem, better) <= cost(problem, greedy)):
+        best = better.moves_gpus == 0 and int(better.nodes_used.sum()) == least
+        ended = Termination.OPTIMAL if best else exact.termination
+        return _found(ended, better, exact.bound, exact.work, ("CP-SAT", *exact.notes))
+    if greedy is not None:
+        return _found(Termination.FEASIBLE, greedy, exact.bound, exact.work, ("greedy", *exact.notes))
+    return exact
 
 
-def _result(problem: PlaceProblem, ended: Termination, best: Placement | None, bound: int | None) -> Result[Placement]:
-    if best is None:
-        return Result(termination=Termination.FEASIBLE, solution=None, objective=None, bound=None)
-    broken = check(problem, best)
+def _nothing() -> Result[Placement]:
+    return Result(termination=Termination.CANCELLED, solution=None, objective=None, bound=0.0)
+
+
+def _checked(problem: PlaceProblem, placement: Placement | None) -> Placement | None:
+    broken = [] if placement is None else check(problem, placement)
     if broken:
-        raise RuntimeError("the placement breaks its rules: " + "; ".join(broken[:5]))
+        raise RuntimeError("a placement breaks its rules: " + "; ".join(broken[:5]))
+    return placement
+
+
+def _found(
+    ended: Termination, placement: Placement, bound: float | None, work: int, notes: tuple[str, ...]
+) -> Result[Placement]:
+    objective = float(placement.moves_gpus)
     return Result(
         termination=ended,
-        solution=best,
-        objective=float(best.moves_gpus),
-        bound=None if bound is None else float(min(bound, best.moves_gpus)),
+        solution=placement,
+        objective=objective,
+        bound=None if bound is None else min(bound, objective),
+        work=work,
+        notes=notes,
     )

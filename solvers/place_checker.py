@@ -9,8 +9,8 @@ from solvers.place_problem import Placement, PlaceProblem
 def check(problem: PlaceProblem, placement: Placement) -> list[str]:
     """What the placement breaks, one sentence each; empty for a valid one.
 
-    A group that fits on an allowed node of its pool takes one node; a larger one takes ceil(size / node GPUs) whole nodes of
-    the pool's largest allowed size, in one rack. It counts as kept when its current node is among its nodes.
+    A group that fits on an allowed node of its pool takes one node; a larger one takes ceil(size / node GPUs) whole
+    nodes of the pool's largest allowed size, in one rack. It counts as kept when its current node is among its nodes.
     """
     groups = len(problem.group_gpus)
     if len(placement.group_nodes) != groups or len(placement.group_gpu_indices) != groups:
@@ -56,6 +56,8 @@ def _shape(problem: PlaceProblem, placement: Placement, group: int) -> list[str]
         found.append(f"group {group} takes {len(nodes)} nodes, not the {needed} that its size needs")
     if needed > 1 and any(problem.node_gpus[node] != largest for node in nodes):
         found.append(f"group {group} takes nodes with other than {largest} GPUs")
+    if needed > 1 and problem.group_one_domain[group] and any(problem.node_domain_gpus[n] < largest for n in nodes):
+        found.append(f"group {group} takes whole nodes that are not one NVLink domain each")
     if len({int(problem.node_rack[node]) for node in nodes}) > 1:
         found.append(f"group {group} stands in several racks")
     for node, own in zip(nodes, indices, strict=True):

@@ -1,58 +1,153 @@
-"""Why groups cannot be placed: a small set of kinds and rules that conflict, by deletion."""
+"""Why no placement exists: groups and rules that cannot stand together, each of them needed."""
 
-from solvers.place_cpsat import feasible
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from solvers.place_bounds import contradiction
+from solvers.place_cpsat import MOST_COUNTS, fits
+from solvers.place_greedy import place_greedy
 from solvers.place_kinds import Kind, kinds_of
+from solvers.place_model import count_variables
 from solvers.place_problem import Core, PlaceProblem
+from solvers.place_validate import validate
 from solvers.stop import Stop
 
-Rules = tuple[list[int], list[int], list[int]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Something that may be left out: all groups of a kind (rule −1), or the rule at this position of all rules."""
+
+    groups: tuple[int, ...] = ()
+    rule: int = -1
+
+
+@dataclass(slots=True)
+class _Asker:
+    """Answers whether parts of a problem can be placed. `sure` turns False once the limits leave a question open."""
+
+    problem: PlaceProblem
+    stop: Stop
+    deadline_s: float
+    sure: bool = True
+
+    def impossible(self, parts: Sequence[_Part]) -> bool:
+        """Proved that these parts alone have no placement."""
+        part = _restricted(self.problem, parts)
+        answer = self._fits(part)
+        self.sure = self.sure and answer is not None
+        return answer is False
+
+    def _fits(self, part: PlaceProblem) -> bool | None:
+        if contradiction(part) is not None:
+            return False
+        if place_greedy(part) is not None:
+            return True
+        left_s = self.deadline_s - time.monotonic()
+        if left_s <= 0 or self.stop.cancelled() or count_variables(part) > MOST_COUNTS:
+            return None
+        return fits(part, replace(self.stop, wall_limit_s=left_s))
 
 
 def core(problem: PlaceProblem, stop: Stop) -> Core:
-    """Groups that cannot stand together, and the rules that this needs; every one of them is needed when `minimal`.
+    """Groups that cannot be placed together under the rules named; all of them are needed for that when `minimal`.
 
-    Raises ValueError when a placement exists, or when the limits leave it open.
+    A group that is left out counts as if it stood in domains of its own for spread rules: leaving out only ever eases,
+    so the groups of a core cannot be placed whatever else is. `stop.wall_limit_s` is for the whole search.
+    Raises ValueError on a malformed problem, when a placement exists, or when the limits leave that open.
     """
-    kinds = kinds_of(problem)
-    rules: Rules = (
-        list(range(len(problem.spread))),
-        list(range(len(problem.caps))),
-        list(range(len(problem.apart))),
-    )
-    if feasible(problem, kinds, rules, stop) is not False:
+    validate(problem)
+    asker = _Asker(problem, stop, time.monotonic() + stop.wall_limit_s)
+    parts = [_Part(rule=r) for r in range(len(_rules(problem)))]
+    parts += [_Part(groups=kind.groups) for kind in kinds_of(problem)]
+    if not asker.impossible(parts):
         raise ValueError("the placement problem is not known to be infeasible: there is no core")
-    minimal = True
-    for position in range(3):
-        for rule in list(rules[position]):
-            trial = _without(rules, position, rule)
-            answer = feasible(problem, kinds, trial, stop)
-            minimal = minimal and answer is not None
-            if answer is False:
-                rules = trial
-    for kind in list(kinds):
-        answer = feasible(problem, _others(kinds, kind), rules, stop) if _may_go(problem, rules, kind) else True
-        minimal = minimal and answer is not None
-        if answer is False:
-            kinds = _others(kinds, kind)
-    names = [problem.spread[i].rule for i in rules[0]]
-    names += [problem.caps[i].rule for i in rules[1]] + [problem.apart[i].rule for i in rules[2]]
+    plain = contradiction(problem)
+    if plain is not None and (plain.minimal or count_variables(problem) > MOST_COUNTS):
+        return plain
+    kept = _explain(asker, [], parts, known=False)
+    kept = _fewer_groups(asker, kept)
     return Core(
-        groups=tuple(sorted(g for kind in kinds for g in kind.groups)),
-        rules=tuple(dict.fromkeys(names)),
-        minimal=minimal,
+        groups=tuple(sorted(group for part in kept for group in part.groups)),
+        rules=tuple(dict.fromkeys(_rules(problem)[part.rule] for part in kept if part.rule >= 0)),
+        minimal=asker.sure,
     )
 
 
-def _without(rules: Rules, position: int, rule: int) -> Rules:
-    kept = [list(one) for one in rules]
-    kept[position].remove(rule)
-    return kept[0], kept[1], kept[2]
+def _rules(problem: PlaceProblem) -> list[str]:
+    return [r.rule for r in problem.spread] + [r.rule for r in problem.caps] + [r.rule for r in problem.apart]
 
 
-def _others(kinds: list[Kind], kind: Kind) -> list[Kind]:
-    return [other for other in kinds if other is not kind]
+def _explain(asker: _Asker, background: list[_Part], parts: list[_Part], *, known: bool) -> list[_Part]:
+    """A minimal list of the parts that is impossible together with the background (Junker's QuickXplain, AAAI 2004).
+
+    `known`: the background changed since it was last asked.
+    """
+    if known and asker.impossible(background):
+        return []
+    if len(parts) == 1:
+        return parts
+    half = len(parts) // 2
+    second = _explain(asker, background + parts[:half], parts[half:], known=True)
+    first = _explain(asker, background + second, parts[:half], known=bool(second))
+    return first + second
 
 
-def _may_go(problem: PlaceProblem, rules: Rules, kind: Kind) -> bool:
-    """A spread rule needs its groups: leaving them out would break it, not ease it."""
-    return not any(set(problem.spread[i].groups) & set(kind.groups) for i in rules[0])
+def _fewer_groups(asker: _Asker, parts: list[_Part]) -> list[_Part]:
+    """As few groups of each kind as stay impossible: alike, so only their number counts."""
+    for position, part in enumerate(parts):
+        low, high = 1, len(part.groups)
+        while part.groups and low < high:
+            middle = (low + high) // 2
+            trial = [*parts[:position], _Part(groups=part.groups[:middle]), *parts[position + 1 :]]
+            low, high = (low, middle) if asker.impossible(trial) else (middle + 1, high)
+        if part.groups:
+            parts = [*parts[:position], _Part(groups=part.groups[:high]), *parts[position + 1 :]]
+    return parts
+
+
+def _restricted(problem: PlaceProblem, parts: Sequence[_Part]) -> PlaceProblem:
+    """The problem of these groups under these rules alone."""
+    groups = sorted(group for part in parts for group in part.groups)
+    rules = {part.rule for part in parts if part.rule >= 0}
+    new = {group: position for position, group in enumerate(groups)}
+    chosen = np.array(groups, dtype=np.int64)
+    reach = {group: kind for kind in kinds_of(problem) for group in kind.groups}
+
+    def members(old: Sequence[int]) -> tuple[int, ...]:
+        return tuple(new[group] for group in old if group in new)
+
+    caps_from, apart_from = len(problem.spread), len(problem.spread) + len(problem.caps)
+    return replace(
+        problem,
+        group_pool=problem.group_pool[chosen],
+        group_gpus=problem.group_gpus[chosen],
+        group_one_domain=problem.group_one_domain[chosen],
+        group_kind=problem.group_kind[chosen],
+        allowed=problem.allowed[chosen],
+        current_node=np.full(len(groups), -1, dtype=np.int64),
+        spread=tuple(
+            replace(
+                rule,
+                groups=members(rule.groups),
+                min_domains=max(0, rule.min_domains - _left_out(reach, rule.groups, new, rule.level)),
+            )
+            for r, rule in enumerate(problem.spread)
+            if r in rules
+        ),
+        caps=tuple(
+            replace(rule, groups=members(rule.groups)) for r, rule in enumerate(problem.caps, caps_from) if r in rules
+        ),
+        apart=tuple(
+            replace(rule, first=members(rule.first), second=members(rule.second))
+            for r, rule in enumerate(problem.apart, apart_from)
+            if r in rules
+        ),
+    )
+
+
+def _left_out(reach: dict[int, Kind], groups: Sequence[int], kept: dict[int, int], level: int) -> int:
+    """The most domains that the groups left out could have stood in."""
+    return sum(reach[group].nodes_each if level == 0 else 1 for group in groups if group not in kept)

@@ -1,266 +1,113 @@
-"""Exact placement with CP-SAT: counts of each kind on each node and NVLink domain, fewest moves, then fewest nodes."""
+"""Exact placement with CP-SAT: fewest moved GPUs, then fewest nodes, then fewest partly full nodes."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from solvers.place_indices import with_indices
-from solvers.place_kinds import Kind, kinds_of, level_ids
+from solvers.place_kinds import Kind
+from solvers.place_model import Model, build, count_variables, hint, minimise
+from solvers.place_numbering import numbered
 from solvers.place_problem import Placement, PlaceProblem
-from solvers.result import Termination
+from solvers.result import Result, Termination
 from solvers.stop import Stop
 
-MOST_VARIABLES = 60_000
-
-
-@dataclass(slots=True)
-class _Model:
-    """The CP-SAT model. `count[k, n]`: groups of kind k on node n (for kinds over several nodes: 0 or 1)."""
-
-    problem: PlaceProblem
-    kinds: list[Kind]
-    cp: Any
-    count: dict[tuple[int, int], Any] = field(default_factory=dict)
-    in_domain: dict[tuple[int, int, int], Any] = field(default_factory=dict)
-    racks: dict[tuple[int, int], Any] = field(default_factory=dict)
-    used: dict[int, Any] = field(default_factory=dict)
-    retained: list[Any] = field(default_factory=list)
+# Where CP-SAT gives answers in seconds; from twice this on it rarely leaves its presolve.
+MOST_COUNTS = 20_000
 
 
 def place_cpsat(
-    problem: PlaceProblem, stop: Stop, seed: int, hint: Placement | None = None
-) -> tuple[Termination, Placement | None, int | None]:
-    """(how it ended, the placement, a proved lower bound on moved GPUs). FEASIBLE without a placement: not known.
+    problem: PlaceProblem, stop: Stop, seed: int, start: Placement | None = None, enough_nodes: int = 0
+) -> Result[Placement]:
+    """The best placement found, `objective` and `bound` in moved GPUs; without one, INFEASIBLE only if that is proved.
 
-    One worker and a deterministic limit: the same seed gives the same placement.
+    One worker and a deterministic limit: the same seed gives the same placement unless the wall limit fires. OPTIMAL is
+    said of all three goals together. A placement that moves nothing onto at most `enough_nodes` ends the search early.
+    Raises RuntimeError when a count has no GPU indices (a fault of the model).
     """
-    kinds = kinds_of(problem)
-    if sum(len(k.nodes) for k in kinds) > MOST_VARIABLES:
-        return Termination.FEASIBLE, None, None
-    model = build(problem, kinds, range(len(problem.spread)), range(len(problem.caps)), range(len(problem.apart)))
-    standing = sum(count * kind.gpus for kind in kinds for count in kind.standing.values())
-    nodes_weight = 1
-    moves_weight = len(problem.node_gpus) + 1
-    model.cp.minimize(moves_weight * (standing - sum(model.retained)) + nodes_weight * sum(model.used.values()))
-    if hint is not None:
-        _hint(model, hint)
-    status, solver = run(model.cp, stop, seed)
-    if status == "infeasible":
-        return Termination.INFEASIBLE, None, None
-    if status == "unknown":
-        return Termination.FEASIBLE, None, None
-    placement = with_indices(problem, _assigned(model, solver))
-    bound = max(0, int(solver.best_objective_bound) // moves_weight)
-    if placement is None:
-        return Termination.FEASIBLE, None, bound
-    return (Termination.OPTIMAL if status == "optimal" else Termination.FEASIBLE), placement, bound
+    if count_variables(problem) > MOST_COUNTS:
+        note = f"more than {MOST_COUNTS} counts: too large for CP-SAT"
+        return Result(termination=Termination.TIME_LIMIT, solution=None, objective=None, bound=0.0, notes=(note,))
+    model = build(problem)
+    move_weight, node_weight = minimise(model)
+    if start is not None:
+        hint(model, start)
+    status, solver = _run(model.cp, stop, seed, good_enough=node_weight * (enough_nodes + 1) - 1)
+    bound = None if status is Termination.INFEASIBLE else float(max(0, int(solver.best_objective_bound) // move_weight))
+    work = int(solver.num_branches)
+    if status not in (Termination.OPTIMAL, Termination.FEASIBLE):
+        return Result(termination=status, solution=None, objective=None, bound=bound, work=work)
+    found = numbered(problem, _group_nodes(model, solver))
+    if found is None:
+        raise RuntimeError("CP-SAT's counts fit no GPU indices: the placement model is at fault")
+    return Result(termination=status, solution=found, objective=float(found.moves_gpus), bound=bound, work=work)
 
 
-def feasible(
-    problem: PlaceProblem,
-    kinds: list[Kind],
-    rules: tuple[Collection[int], Collection[int], Collection[int]],
-    stop: Stop,
-) -> bool | None:
-    """Whether these kinds fit together under these spread, cap and apart rules; None when the limit came first."""
-    model = build(problem, kinds, *rules)
-    status, _ = run(model.cp, stop, 0)
-    return None if status == "unknown" else status != "infeasible"
+def fits(problem: PlaceProblem, stop: Stop) -> bool | None:
+    """Whether any placement exists; None when the limits come first. The caller minds the size."""
+    status, _ = _run(build(problem).cp, stop, 0, good_enough=0)
+    if status is Termination.INFEASIBLE:
+        return False
+    return True if status in (Termination.OPTIMAL, Termination.FEASIBLE) else None
 
 
-def run(cp: Any, stop: Stop, seed: int) -> tuple[str, Any]:
-    """(optimal | feasible | infeasible | unknown, the solver)."""
+def _run(cp: Any, stop: Stop, seed: int, good_enough: int) -> tuple[Termination, Any]:
+    """(OPTIMAL, FEASIBLE or INFEASIBLE as proved; TIME_LIMIT or CANCELLED where nothing is known, the solver)."""
     from ortools.sat.python import cp_model
+
+    class _Cancel(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
+        def on_solution_callback(self) -> None:
+            if stop.cancelled() or self.objective_value <= good_enough:
+                self.stop_search()
 
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = seed % (2**31)
     solver.parameters.max_deterministic_time = stop.max_deterministic_s
     solver.parameters.max_time_in_seconds = stop.wall_limit_s
-    status = solver.solve(cp)
-    words = {
-        cp_model.OPTIMAL: "optimal",
-        cp_model.FEASIBLE: "feasible",
-        cp_model.INFEASIBLE: "infeasible",
-        cp_model.UNKNOWN: "unknown",
-    }
-    if status not in words:
+    solver.parameters.catch_sigint_signal = False  # an interrupt is the caller's to hear
+    status = solver.solve(cp, _Cancel())
+    if status == cp_model.MODEL_INVALID:
         raise RuntimeError(f"CP-SAT calls the placement model invalid: {cp.validate()}")
-    return words[status], solver
+    known = {
+        cp_model.OPTIMAL: Termination.OPTIMAL,
+        cp_model.FEASIBLE: Termination.FEASIBLE,
+        cp_model.INFEASIBLE: Termination.INFEASIBLE,
+    }
+    return known.get(status, Termination.CANCELLED if stop.cancelled() else Termination.TIME_LIMIT), solver
 
 
-def build(
-    problem: PlaceProblem,
-    kinds: list[Kind],
-    spread: Collection[int],
-    caps: Collection[int],
-    apart: Collection[int],
-) -> _Model:
-    """The model of some kinds under some of the rules (their positions in the problem)."""
-    from ortools.sat.python import cp_model
-
-    model = _Model(problem, kinds, cp_model.CpModel())
-    _count_variables(model)
-    _node_rows(model)
-    _rules(model, spread, caps, apart)
-    return model
-
-
-def _count_variables(model: _Model) -> None:
-    problem, cp = model.problem, model.cp
-    for k, kind in enumerate(model.kinds):
-        total = len(kind.groups)
-        for node in kind.nodes:
-            most = 1 if kind.nodes_each > 1 else min(total, int(problem.node_gpus[node]) // kind.gpus)
-            model.count[k, node] = cp.new_int_var(0, most, "")
-        mine = [model.count[k, node] for node in kind.nodes]
-        if not mine:
-            cp.add_bool_or([])
-            continue
-        cp.add(sum(mine) == total * kind.nodes_each)
-        if kind.nodes_each > 1:
-            _rack_rows(model, k, kind)
-        for node, standing in kind.standing.items():
-            if (k, node) in model.count and kind.nodes_each == 1:
-                kept = cp.new_int_var(0, standing, "")
-                cp.add(kept <= model.count[k, node])
-                model.retained.append(kept * kind.gpus)
-
-
-def _rack_rows(model: _Model, k: int, kind: Kind) -> None:
-    """A group over several nodes takes them in one rack."""
-    by_rack: dict[int, list[int]] = {}
-    for node in kind.nodes:
-        by_rack.setdefault(int(model.problem.node_rack[node]), []).append(node)
-    for rack, nodes in by_rack.items():
-        groups = model.cp.new_int_var(0, len(kind.groups), "")
-        model.racks[k, rack] = groups
-        model.cp.add(sum(model.count[k, n] for n in nodes) == kind.nodes_each * groups)
-
-
-def _node_rows(model: _Model) -> None:
-    problem, cp = model.problem, model.cp
-    standing_on: dict[int, list[int]] = {}
-    for k, node in model.count:
-        standing_on.setdefault(node, []).append(k)
-    for node, kinds in standing_on.items():
-        gpus = int(problem.node_gpus[node])
-        load = [(gpus if model.kinds[k].nodes_each > 1 else model.kinds[k].gpus) * model.count[k, node] for k in kinds]
-        used = cp.new_bool_var("")
-        model.used[node] = used
-        cp.add(sum(load) <= gpus * used)
-        _domain_rows(model, node, kinds)
-    for pool, most in enumerate(problem.max_nodes_used.tolist()):
-        cp.add(sum(u for n, u in model.used.items() if problem.node_pool[n] == pool) <= most)
-
-
-def _domain_rows(model: _Model, node: int, kinds: Sequence[int]) -> None:
-    """Groups that stay in one NVLink domain are counted domain by domain, where a node has several."""
-    problem, cp = model.problem, model.cp
-    gpus, width = int(problem.node_gpus[node]), int(problem.node_domain_gpus[node])
-    bound = [k for k in kinds if model.kinds[k].one_domain and model.kinds[k].gpus > 1]
-    if width >= gpus or not bound:
-        return
-    widths = [min(width, gpus - start) for start in range(0, gpus, width)]
-    for k in bound:
-        parts = [cp.new_int_var(0, w // model.kinds[k].gpus, "") for w in widths]
-        cp.add(sum(parts) == model.count[k, node])
-        for d, part in enumerate(parts):
-            model.in_domain[k, node, d] = part
-    for d, w in enumerate(widths):
-        cp.add(sum(model.kinds[k].gpus * model.in_domain[k, node, d] for k in bound) <= w)
-
-
-def _rules(model: _Model, spread: Collection[int], caps: Collection[int], apart: Collection[int]) -> None:
-    for position in sorted(spread):
-        rule = model.problem.spread[position]
-        by_domain = _by_domain(model, rule.groups, rule.level)
-        reached = []
-        for terms in by_domain.values():
-            present = model.cp.new_bool_var("")
-            model.cp.add(present <= sum(terms))
-            reached.append(present)
-        model.cp.add(sum(reached) >= rule.min_domains)
-    for position in sorted(caps):
-        cap = model.problem.caps[position]
-        for domain, terms in _by_domain(model, cap.groups, cap.level, whole=True).items():
-            del domain
-            model.cp.add(sum(terms) <= cap.max_per_domain)
-    for position in sorted(apart):
-        _apart_rows(model, position)
-
-
-def _apart_rows(model: _Model, position: int) -> None:
-    rule = model.problem.apart[position]
-    first, second = _by_domain(model, rule.first, rule.level), _by_domain(model, rule.second, rule.level)
-    for domain in sorted(set(first) & set(second)):
-        here = model.cp.new_bool_var("")
-        most = len(rule.first) * 64 + len(rule.second) * 64
-        model.cp.add(sum(first[domain]) <= most * here)
-        model.cp.add(sum(second[domain]) <= most * (1 - here))
-
-
-def _by_domain(model: _Model, groups: Sequence[int], level: int, *, whole: bool = False) -> dict[int, list[Any]]:
-    """Counts of the rule's kinds by domain of the level; `whole`: a group over several nodes of a rack counts once."""
-    ids = level_ids(model.problem, level)
-    wanted = set(groups)
-    found: dict[int, list[Any]] = {}
-    for k, kind in enumerate(model.kinds):
-        if not wanted.intersection(kind.groups):
-            continue
-        if whole and kind.nodes_each > 1 and level > 0:
-            for node in kind.nodes:
-                rack = int(model.problem.node_rack[node])
-                terms = found.setdefault(int(ids[node]), [])
-                if not any(term is model.racks[k, rack] for term in terms):
-                    terms.append(model.racks[k, rack])
-            continue
-        for node in kind.nodes:
-            found.setdefault(int(ids[node]), []).append(model.count[k, node])
-    return found
-
-
-def _hint(model: _Model, hint: Placement) -> None:
-    for k, kind in enumerate(model.kinds):
-        counts: dict[int, int] = {}
-        for group in kind.groups:
-            for node in hint.group_nodes[group]:
-                counts[node] = counts.get(node, 0) + 1
-        for node in kind.nodes:
-            model.cp.add_hint(model.count[k, node], counts.get(node, 0))
-
-
-def _assigned(model: _Model, solver: Any) -> list[tuple[int, ...]]:
+def _group_nodes(model: Model, solver: Any) -> list[tuple[int, ...]]:
     """Nodes of every group: those that run on a node stay where the counts allow it, the others fill up in order."""
     assigned: list[tuple[int, ...]] = [()] * len(model.problem.group_gpus)
     for k, kind in enumerate(model.kinds):
-        left = {node: int(solver.value(model.count[k, node])) for node in kind.nodes}
-        if kind.nodes_each > 1:
-            _assign_whole(model.problem, kind, left, assigned)
-            continue
+        counts = {node: int(solver.value(model.count[k, node])) for node in model.nodes[k]}
+        places = _blocks(model.problem, kind, counts) if kind.nodes_each > 1 else _places(counts)
         waiting = []
         for group in kind.groups:
-            node = int(model.problem.current_node[group])
-            if left.get(node, 0) > 0:
-                assigned[group] = (node,)
-                left[node] -= 1
-            else:
+            current = int(model.problem.current_node[group])
+            stays = next((place for place in places if current in place), None) if current >= 0 else None
+            if stays is None:
                 waiting.append(group)
-        places = [node for node in kind.nodes for _ in range(left[node])]
-        for group, node in zip(waiting, places, strict=True):
-            assigned[group] = (node,)
+            else:
+                assigned[group] = stays
+                places.remove(stays)
+        for group, place in zip(waiting, places, strict=True):
+            assigned[group] = place
     return assigned
 
 
-def _assign_whole(problem: PlaceProblem, kind: Kind, left: dict[int, int], assigned: list[tuple[int, ...]]) -> None:
+def _places(counts: dict[int, int]) -> list[tuple[int, ...]]:
+    return [(node,) for node, count in counts.items() for _ in range(count)]
+
+
+def _blocks(problem: PlaceProblem, kind: Kind, counts: dict[int, int]) -> list[tuple[int, ...]]:
+    """Whole nodes cut into groups, rack by rack; nodes where groups run now go to different groups."""
     by_rack: dict[int, list[int]] = {}
-    for node in kind.nodes:
-        if left[node]:
+    for node, count in counts.items():
+        if count:
             by_rack.setdefault(int(problem.node_rack[node]), []).append(node)
-    blocks = [
-        tuple(nodes[start : start + kind.nodes_each])
-        for nodes in by_rack.values()
-        for start in range(0, len(nodes), kind.nodes_each)
-    ]
-    for group, block in zip(kind.groups, blocks, strict=True):
-        assigned[group] = block
+    found = []
+    for nodes in by_rack.values():
+        # Dealt like cards, those with a running group first: one to each block before any gets a second.
+        dealt = sorted(nodes, key=lambda node: (node not in kind.standing, node))
+        groups = len(nodes) // kind.nodes_each
+        found += [tuple(sorted(dealt[start::groups])) for start in range(groups)]
+    return found

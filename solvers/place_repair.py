@@ -1,4 +1,4 @@
-"""Room for a group that found none: lift the cheapest smaller groups of a node (or clear nodes of a rack)."""
+"""Room for a group that found none: move one other group, or lift the cheapest smaller ones of a node or a rack."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ import numpy as np
 from solvers.place_state import State, open_nodes
 
 MOST_LIFTS = 3  # of one group: together with "never a larger group" this makes the repair end
-NODES_TRIED = 32
+NODES_TRIED = 200
+MOVES_TRIED = 400
 Lifts = dict[int, int]
 Plan = tuple[int, tuple[int, ...], tuple[int, ...]]  # cost, nodes, groups to lift
 
@@ -18,6 +19,28 @@ def cheapest_eviction(state: State, group: int, lifted: Lifts) -> tuple[tuple[in
     plans = _clear_racks(state, k, lifted) if state.frame.kinds[k].nodes_each > 1 else _one_node(state, k, lifted)
     best = min(plans, default=None)
     return None if best is None else (best[1], best[2])
+
+
+def movable_for(state: State, group: int) -> list[tuple[int, int]]:
+    """(another group, its node): where a group of one node would fit if that one left, the cheapest to move first.
+
+    Of groups of one kind on one node only the first is named. The other group may be the larger one: moving it into
+    room that is there already always gains a group, so this needs no limit to end.
+    """
+    k = state.frame.kind_of[group]
+    if state.frame.kinds[k].nodes_each > 1:
+        return []
+    found = []
+    gpus, sizes = state.frame.kinds[k].gpus, state.frame.problem.group_gpus.tolist()
+    for node in np.flatnonzero(open_nodes(state, k)).tolist():
+        seen = {k}
+        missing = gpus - int(state.total[node])
+        for other in state.groups_on[node]:
+            own = state.frame.kind_of[other]
+            if own not in seen and sizes[other] >= missing and len(state.at[other]) == 1:
+                seen.add(own)
+                found.append((_price(state, other), other, node))
+    return [(other, node) for _, other, node in sorted(found)[:MOVES_TRIED]]
 
 
 def _may_lift(state: State, k: int, group: int, lifted: Lifts) -> bool:
@@ -31,11 +54,22 @@ def _may_lift(state: State, k: int, group: int, lifted: Lifts) -> bool:
 
 
 def _price(state: State, group: int) -> int:
-    """Lifting a group that stands where it runs now moves it; another one costs the trouble only."""
+    """Lifting a group that stands where it runs now moves it; one that a spread rule needs there comes back hard."""
     problem = state.frame.problem
     gpus = int(problem.group_gpus[group])
     stays = int(problem.current_node[group]) in state.at[group]
-    return gpus * (1000 if stays else 1)
+    return gpus * (1000 if stays else 1) + (50 if _needed_there(state, group) else 0)
+
+
+def _needed_there(state: State, group: int) -> bool:
+    """Whether a spread rule would lack a domain without the group."""
+    frame = state.frame
+    for s in frame.spreads_of[frame.kind_of[group]]:
+        rule, counts = frame.problem.spread[s], state.spread_counts[s]
+        alone = counts[frame.level_ids[rule.level][state.at[group][0]]] == 1
+        if alone and int(np.count_nonzero(counts)) <= rule.min_domains:
+            return True
+    return False
 
 
 def _one_node(state: State, k: int, lifted: Lifts) -> list[Plan]:
@@ -88,5 +122,7 @@ def _clear_racks(state: State, k: int, lifted: Lifts) -> list[Plan]:
         fresh = sum(not state.used[node] for _, node in chosen)
         if len(chosen) == kind.nodes_each and fresh <= state.nodes_left[kind.pool]:
             nodes = tuple(sorted(node for _, node in chosen))
-            plans.append((sum(price for price, _ in chosen), nodes, tuple(g for n in nodes for g in state.groups_on[n])))
+            plans.append(
+                (sum(price for price, _ in chosen), nodes, tuple(g for n in nodes for g in state.groups_on[n]))
+            )
     return plans

@@ -1,4 +1,4 @@
-"""A placement under construction, as arrays: what is free, what rules still allow, putting groups down and lifting them."""
+"""A placement under construction, as arrays: what is free, what the rules still allow, put and lift."""
 
 from dataclasses import dataclass, field
 
@@ -85,19 +85,19 @@ def _by_kind(members: list[tuple[int, ...]], kind_of: list[int], kinds: int) -> 
     return tuple(tuple(own) for own in found)
 
 
-def usable_nodes(problem: PlaceProblem, kind: Kind) -> tuple[int, ...]:
+def usable_nodes(problem: PlaceProblem, kind: Kind) -> list[int]:
     """Nodes that could take a group of the kind (or one of its nodes) when empty."""
-    per_node = [min(kind.gpus, int(problem.node_gpus[node])) for node in kind.nodes]
-    return tuple(
-        node
-        for node, gpus in zip(kind.nodes, per_node, strict=True)
-        if not kind.one_domain or min(int(problem.node_domain_gpus[node]), int(problem.node_gpus[node])) >= gpus
-    )
+    nodes = np.array(kind.nodes, dtype=np.int64)
+    if kind.one_domain:
+        gpus = problem.node_gpus[nodes]
+        inside = np.minimum(problem.node_domain_gpus[nodes], gpus) >= np.minimum(kind.gpus, gpus)
+        nodes = nodes[inside]
+    return [int(node) for node in nodes.tolist()]
 
 
 def _usable(problem: PlaceProblem, kind: Kind) -> BoolArray:
     mask = np.zeros(len(problem.node_gpus), dtype=bool)
-    mask[list(usable_nodes(problem, kind))] = True
+    mask[usable_nodes(problem, kind)] = True
     return mask
 
 

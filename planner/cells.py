@@ -5,7 +5,8 @@ those whose number falls into its interval, so that two plans that differ in one
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ MOST_REQUESTS_A_DRAW = 40_000
 BEST_EFFORT_REQUESTS = 1_000
 WARM_UP_FRACTION = 0.15
 """A draw starts with so much more traffic, which loads the replicas and is not scored: no queue is empty at first."""
+LIMITS_A_DRAW = 20
+"""A draw lasts at least so many times the longest wait that a workload allows: overload shows before it ends."""
+LEAST_PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -112,15 +116,32 @@ class Draws:
             return self._fixed_duration_s
         model = self._workloads[workload].model
         together = [w for w in self._workloads if w.model == model]
-        longest = max(max(_requests_needed(w) / w.rate_rps, SHORTEST_DRAW_S) for w in together)
+        longest = max(max(_requests_needed(w) / w.rate_rps, SHORTEST_DRAW_S, _patient_s(w)) for w in together)
         return min(longest, MOST_REQUESTS_A_DRAW / max(w.rate_rps for w in together))
+
+    def warm_up_s(self, workload: int) -> float:
+        """Seconds before a draw that load the replicas: a mean request at its TPOT limit has come and gone by then.
+
+        A given duration is a trace or a wish: it is scored whole.
+        """
+        if self._fixed_duration_s is not None:
+            return 0.0
+        model = self._workloads[workload].model
+        stays = [_stay_s(w) for w in self._workloads if w.model == model]
+        return max(WARM_UP_FRACTION * self.duration_s(workload), *stays)
+
+    def slo(self, workload: int) -> SloLimits:
+        """The limits that are scored: a workload that allows any wait is held to one that shows overload in a draw."""
+        slo = self._workloads[workload].slo
+        if isfinite(slo.ttft_s) or isfinite(slo.e2e_s) or not isfinite(slo.tpot_s):
+            return slo
+        patience_s = (self.warm_up_s(workload) + self.duration_s(workload)) / LIMITS_A_DRAW
+        return replace(slo, ttft_s=max(LEAST_PATIENCE_S, patience_s))
 
     def _make(self, workload: WorkloadDemand, draw: int) -> WorkloadDraw:
         rng = np.random.default_rng([self._seed, workload.index, draw])
-        duration_s = self.duration_s(workload.index)
-        # A given duration is a trace or a wish: it is scored whole.
-        warm_up_s = 0.0 if self._fixed_duration_s is not None else WARM_UP_FRACTION * duration_s
-        requests = workload.traffic.draw(warm_up_s + duration_s, rng)
+        warm_up_s = self.warm_up_s(workload.index)
+        requests = workload.traffic.draw(warm_up_s + self.duration_s(workload.index), rng)
         demand = np.full(requests.arrival_s.size, -1, dtype=np.int64)
         for index in workload.classes:
             d = self._demands[index]
@@ -142,6 +163,19 @@ def _requests_needed(workload: WorkloadDemand) -> float:
     if workload.best_effort:
         return BEST_EFFORT_REQUESTS
     return REQUESTS_OVER_MISSES / (1.0 - workload.attainment)
+
+
+def _patient_s(workload: WorkloadDemand) -> float:
+    if workload.best_effort:
+        return 0.0
+    waits = [limit for limit in (workload.slo.ttft_s, workload.slo.e2e_s) if isfinite(limit)]
+    return LIMITS_A_DRAW * min(waits, default=0.0)
+
+
+def _stay_s(workload: WorkloadDemand) -> float:
+    """Seconds that a request of mean length decodes at its TPOT limit; 0 without one."""
+    tpot_s = workload.slo.tpot_s
+    return workload.traffic.lengths.mean_output * tpot_s if isfinite(tpot_s) else 0.0
 
 
 class CellSimulator:
@@ -180,12 +214,8 @@ class CellSimulator:
         met = np.zeros(run.workload.size, dtype=bool)
         for index in np.unique(run.workload):
             mine = run.workload == index
-            met[mine] = attained(run.outcome, self._workloads[int(index)].slo)[mine]
+            met[mine] = attained(run.outcome, self.draws.slo(int(index)))[mine]
         return met
-
-    def slo(self, workload: int) -> SloLimits:
-        """The limits of a workload."""
-        return self._workloads[workload].slo
 
     def _workloads_in(self, key: CellKey) -> tuple[int, ...]:
         return tuple(sorted({self._workload_of(s.demand) for s in key.slices}))

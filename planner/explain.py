@@ -1,10 +1,11 @@
 """Why a plan is as it is: what each workload costs, what limits it, and how much room is left."""
 
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from planner.plan_file import Group, Percentiles, Plan, WorkloadResult
-from planner.render_plan import render_plan
+from planner.render_plan import WIDTH, render_plan
 
 NEAR_FRACTION = 0.85
 FULL_FRACTION = 0.9
@@ -45,7 +46,12 @@ def render_explanation(plan: Plan) -> str:
         lines += ["", *idle]
     lines += ["", *_bounds(plan)]
     lines += [f"{slack.queue}: {slack.reason}" for slack in plan.slack]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_wrapped(line) for line in lines) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent + "  ", break_long_words=False) if line else line
 
 
 def _reason(plan: Plan, name: str, result: WorkloadResult) -> Reason:

@@ -220,7 +220,7 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
         seen = observe(market, simulator, best.cells)
     built = plan_build.build(market, nodes, best, seen, table, draws)
     ended = _ended(options, deadline, found.last.termination)
-    outcome = _Outcome(found=found, best=best, near=near, fluid=fluid, built=built, ended=ended)
+    outcome = _Outcome(found=found, best=best, near=near, fluid=fluid, built=built, ended=ended, draws=draws)
     return _plan(loaded, options, prepared, outcome)
 
 
@@ -252,6 +252,7 @@ class _Outcome:
     fluid: Result[MixSolution]
     built: plan_build.Built
     ended: Termination
+    draws: Draws
 
 
 def _kept_nodes(loaded: Loaded) -> Mapping[str, list[str]]:
@@ -330,6 +331,11 @@ def _assumptions(prepared: Prepared, outcome: _Outcome) -> tuple[str, ...]:
     measured = sorted(resolved.capacity)
     if measured:
         own.append(f"not simulated, taken from capacity tables as given: {', '.join(measured)}")
+    own += [
+        f"{w.name}: no limit on the wait is asked for; over {outcome.draws.slo(w.index).ttft_s:.3g} s counts as a miss"
+        for w in resolved.workloads
+        if not w.best_effort and outcome.draws.slo(w.index) != w.slo
+    ]
     return (*resolved.assumptions, *own, *outcome.found.last.notes)
 
 

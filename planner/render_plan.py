@@ -1,5 +1,6 @@
 """A plan as text that reads well in 100 columns."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from io import StringIO
 
@@ -70,7 +71,7 @@ def _headline(plan: Plan) -> str:
         lines.append(f"  under the capacities in force this is within {plan.gap_model_fraction or 0.0:.1%} of the best")
     if plan.verified is not None:
         held = "every workload holds its SLO" if plan.verified.held else "NOT every workload holds its SLO"
-        lines.append(f"  verified by simulation, {plan.verified.draws} draws: {held} ({plan.verified.rule})")
+        lines.append(f"  simulated on {plan.verified.draws} draws: {held} ({plan.verified.rule})")
     if SAID[plan.termination]:
         lines.append("  " + SAID[plan.termination])
     return "\n".join(lines) + "\n"
@@ -208,8 +209,6 @@ def _lines(title: str, lines: Sequence[str]) -> str:
 
 
 def _wrapped(line: str) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(line, WIDTH - 2, subsequent_indent="    ", break_long_words=False))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -68,12 +69,21 @@ def digest_of(loaded: Loaded, files: dict[str, bytes]) -> str:
 
 def _faults(document: Document, error: ValidationError) -> list[Fault]:
     found = []
-    for one in error.errors()[:MOST_FAULTS]:
+    errors = error.errors()[:MOST_FAULTS]
+    for one in errors:
+        if _follows(one, errors):
+            continue
         path = _path(document, one["loc"])
         fault = Fault(line=document.line_of(path), field=field_name(path), what=_what(one, path))
         if fault not in found:
             found.append(fault)
     return found
+
+
+def _follows(one: Any, errors: Sequence[Any]) -> bool:
+    """Whether a list is called too short only because its items, told apart, are wrong."""
+    size = len(one["loc"])
+    return one["type"] == "too_short" and any(len(e["loc"]) > size and e["loc"][:size] == one["loc"] for e in errors)
 
 
 def _path(document: Document, loc: tuple[int | str, ...]) -> FieldPath:

@@ -60,13 +60,12 @@ def core(problem: PlaceProblem, stop: Stop) -> Core:
     """
     validate(problem)
     asker = _Asker(problem, stop, time.monotonic() + stop.wall_limit_s)
-    parts = [_Part(rule=r) for r in range(len(_rules(problem)))]
-    parts += [_Part(groups=kind.groups) for kind in kinds_of(problem)]
+    plain = contradiction(problem)
+    if plain is not None and plain.minimal:
+        return plain
+    parts = _parts(problem, plain)
     if not asker.impossible(parts):
         raise ValueError("the placement problem is not known to be infeasible: there is no core")
-    plain = contradiction(problem)
-    if plain is not None and (plain.minimal or count_variables(problem) > MOST_COUNTS):
-        return plain
     kept = _explain(asker, [], parts, known=False)
     kept = _fewer_groups(asker, kept)
     return Core(
@@ -74,6 +73,15 @@ def core(problem: PlaceProblem, stop: Stop) -> Core:
         rules=tuple(dict.fromkeys(_rules(problem)[part.rule] for part in kept if part.rule >= 0)),
         minimal=asker.sure,
     )
+
+
+def _parts(problem: PlaceProblem, plain: Core | None) -> list[_Part]:
+    """What the search starts from: all rules and kinds, or those of a conflict that is plain already."""
+    names = _rules(problem)
+    rules = [_Part(rule=r) for r in range(len(names)) if plain is None or names[r] in plain.rules]
+    inside = set(range(len(problem.group_gpus)) if plain is None else plain.groups)
+    members = [tuple(g for g in kind.groups if g in inside) for kind in kinds_of(problem)]
+    return rules + [_Part(groups=groups) for groups in members if groups]
 
 
 def _rules(problem: PlaceProblem) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from solvers.place_problem import ApartRule, CapRule, IntArray, Placement, PlaceProblem, SpreadRule
+from solvers.place_problem import ApartRule, BoolArray, CapRule, IntArray, Placement, PlaceProblem, SpreadRule
 
 
 def make(
@@ -72,34 +72,39 @@ def small(seed: int) -> PlaceProblem:
         current_node=current.astype(np.int64),
         max_nodes_used=np.minimum(most, nodes).astype(np.int64),
     )
-    return replace(problem, **_random_rules(rng, group_kind))
+    spread, caps, apart = _random_rules(rng, group_kind)
+    return replace(problem, spread=spread, caps=caps, apart=apart)
 
 
-def _allowed(rng: np.random.Generator, group_kind: IntArray, nodes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _allowed(rng: np.random.Generator, group_kind: IntArray, nodes: int) -> BoolArray:
     by_kind = rng.random((int(group_kind.max()) + 1, nodes)) < 0.9
     return np.asarray(by_kind[group_kind])
 
 
-def _random_rules(rng: np.random.Generator, group_kind: IntArray) -> dict[str, tuple[object, ...]]:
+def _random_rules(
+    rng: np.random.Generator, group_kind: IntArray
+) -> tuple[tuple[SpreadRule, ...], tuple[CapRule, ...], tuple[ApartRule, ...]]:
     members = [tuple(np.flatnonzero(group_kind == k).tolist()) for k in np.unique(group_kind)]
-    found: dict[str, tuple[object, ...]] = {}
     first, second = members[0], members[-1]
+    spread: tuple[SpreadRule, ...] = ()
+    caps: tuple[CapRule, ...] = ()
+    apart: tuple[ApartRule, ...] = ()
     if rng.random() < 0.4:
         asked = int(rng.integers(1, min(3, len(first)) + 1))
-        found["spread"] = (SpreadRule(rule="spread", groups=first, level=int(rng.integers(3)), min_domains=asked),)
+        spread = (SpreadRule(rule="spread", groups=first, level=int(rng.integers(3)), min_domains=asked),)
     if rng.random() < 0.4:
         most = int(rng.integers(1, 3))
-        found["caps"] = (CapRule(rule="cap", groups=second, level=int(rng.integers(3)), max_per_domain=most),)
+        caps = (CapRule(rule="cap", groups=second, level=int(rng.integers(3)), max_per_domain=most),)
     if len(members) > 1 and rng.random() < 0.4:
-        found["apart"] = (ApartRule(rule="apart", first=first, second=second, level=int(rng.integers(2))),)
-    return found
+        apart = (ApartRule(rule="apart", first=first, second=second, level=int(rng.integers(2))),)
+    return spread, caps, apart
 
 
 def feasible_by_construction(seed: int, racks: int, nodes_each: int, kinds: int, fill_fraction: float) -> PlaceProblem:
     """Groups thrown onto nodes of 8 GPUs at random; rules are set to what that placement happens to keep.
 
-    Each kind spreads over at least as many racks as it reached (3 at most), and no rack may hold more of it than any did;
-    the first two kinds stay apart by node where they did.
+    Each kind spreads over at least as many racks as it reached (3 at most), and no rack may hold more of it than one
+    did; the first two kinds stay apart by node where they did.
     """
     rng = np.random.default_rng(seed)
     nodes = racks * nodes_each

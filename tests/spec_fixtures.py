@@ -205,7 +205,9 @@ class _Draw:
         )
         some_pool, some_workload = self.one(*pools), self.one(*workloads)
         if kind == "max_gpus":
-            return {"kind": kind, "count": self.one(1, 4, 16)} | ({"pool": some_pool["name"]} if self.chance(0.5) else {})
+            return {"kind": kind, "count": self.one(1, 4, 16)} | (
+                {"pool": some_pool["name"]} if self.chance(0.5) else {}
+            )
         if kind == "budget":
             return {"kind": kind, "usd_per_hour": self.one(1.0, 5.0, 40.0)}
         if kind == "never_together" and len(workloads) > 1:

@@ -4,6 +4,7 @@ No tags, no anchors, no duplicate keys, no NaN, bounded size and depth: what is 
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ MOST_BYTES = 2_000_000
 MOST_DEPTH = 20
 MOST_NODES = 200_000
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
+EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 FieldPath = tuple[str | int, ...]
@@ -136,7 +138,9 @@ class _Builder:
         if node.tag == "tag:yaml.org,2002:timestamp":
             return str(node.value)
         self._check_tag(node, path)
-        value = self._loader.construct_object(node)
+        # YAML 1.1 takes 1e6 for text, people and JSON take it for a number.
+        plain = getattr(node, "style", None) is None and isinstance(node.value, str)
+        value = float(node.value) if plain and EXPONENT.fullmatch(node.value) else self._loader.construct_object(node)
         if isinstance(value, float) and not math.isfinite(value):
             raise self._fault(node, path, f"'{node.value}' is not a finite number.")
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**18:

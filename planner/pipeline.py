@@ -332,9 +332,10 @@ def _assumptions(prepared: Prepared, outcome: _Outcome) -> tuple[str, ...]:
     if measured:
         own.append(f"not simulated, taken from capacity tables as given: {', '.join(measured)}")
     own += [
-        f"{w.name}: no limit on the wait is asked for; over {outcome.draws.slo(w.index).ttft_s:.3g} s counts as a miss"
+        f"{w.name}: a wait of over {outcome.draws.slo(w.index).ttft_s:.3g} s counts as a miss: draws are too short to"
+        " tell a longer one from overload"
         for w in resolved.workloads
-        if not w.best_effort and outcome.draws.slo(w.index) != w.slo
+        if w.model not in resolved.latency and outcome.draws.slo(w.index) != w.slo
     ]
     return (*resolved.assumptions, *own, *outcome.found.last.notes)
 

@@ -56,7 +56,7 @@ def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Re
         count = 1
     draws = Draws(market.workloads, market.demands, seed=traffic.seed, count=count, duration_s=duration)
     simulator = CellSimulator(market.queues, market.workloads, draws, PlanOptions().workers)
-    cells = _cells(plan, market)
+    cells = planned_cells(plan, market)
     start = progress.clock()
     found = attainments(market, simulator, cells)
     seen = observe(market, simulator, cells)
@@ -105,7 +105,7 @@ def _with_trace(market: Market, traffic: Traffic) -> tuple[Market, float]:
     return replace(market, workloads=workloads), trace.span_s
 
 
-def _cells(plan: Plan, market: Market) -> tuple[CellKey, ...]:
+def planned_cells(plan: Plan, market: Market) -> tuple[CellKey, ...]:
     """The plan's routes as cells: copies counted from its groups, flows from its weights."""
     copies = np.zeros(len(market.queues), dtype=np.int64)
     flow = np.zeros(len(market.queues))

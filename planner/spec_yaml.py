@@ -139,7 +139,7 @@ class _Builder:
             return str(node.value)
         self._check_tag(node, path)
         # YAML 1.1 takes 1e6 for text, people and JSON take it for a number.
-        plain = getattr(node, "style", None) is None and isinstance(node.value, str)
+        plain = getattr(node, "style", None) in (None, "") and isinstance(node.value, str)
         value = float(node.value) if plain and EXPONENT.fullmatch(node.value) else self._loader.construct_object(node)
         if isinstance(value, float) and not math.isfinite(value):
             raise self._fault(node, path, f"'{node.value}' is not a finite number.")

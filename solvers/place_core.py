@@ -1,7 +1,7 @@
 """Why no placement exists: groups and rules that cannot stand together, each of them needed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,10 +55,14 @@ def core(problem: PlaceProblem, stop: Stop) -> Core:
     """Groups that cannot be placed together under the rules named; all of them are needed for that when `minimal`.
 
     A group that is left out counts as if it stood in domains of its own for spread rules: leaving out only ever eases,
-    so the groups of a core cannot be placed whatever else is. `stop.wall_limit_s` is for the whole search.
+    so the groups of a core cannot be placed whatever else is. A spread rule with fewer groups than domains is a core
+    of its own, never called minimal. `stop.wall_limit_s` is for the whole search.
     Raises ValueError on a malformed problem, when a placement exists, or when the limits leave that open.
     """
     validate(problem)
+    short = _short_of_groups(problem)
+    if short is not None:
+        return short
     asker = _Asker(problem, stop, time.monotonic() + stop.wall_limit_s)
     plain = contradiction(problem)
     if plain is not None and plain.minimal:
@@ -73,6 +77,15 @@ def core(problem: PlaceProblem, stop: Stop) -> Core:
         rules=tuple(dict.fromkeys(_rules(problem)[part.rule] for part in kept if part.rule >= 0)),
         minimal=asker.sure,
     )
+
+
+def _short_of_groups(problem: PlaceProblem) -> Core | None:
+    """A spread rule whose groups could not fill its domains even alone. More of them are needed: no core is minimal."""
+    reach = {group: kind for kind in kinds_of(problem) for group in kind.groups}
+    for rule in problem.spread:
+        if _most_domains(reach, rule.groups, rule.level) < rule.min_domains:
+            return Core(groups=tuple(sorted(rule.groups)), rules=(rule.rule,), minimal=False)
+    return None
 
 
 def _parts(problem: PlaceProblem, plain: Core | None) -> list[_Part]:
@@ -140,7 +153,7 @@ def _restricted(problem: PlaceProblem, parts: Sequence[_Part]) -> PlaceProblem:
             replace(
                 rule,
                 groups=members(rule.groups),
-                min_domains=max(0, rule.min_domains - _left_out(reach, rule.groups, new, rule.level)),
+                min_domains=max(0, rule.min_domains - _most_domains(reach, set(rule.groups) - set(new), rule.level)),
             )
             for r, rule in enumerate(problem.spread)
             if r in rules
@@ -156,6 +169,6 @@ def _restricted(problem: PlaceProblem, parts: Sequence[_Part]) -> PlaceProblem:
     )
 
 
-def _left_out(reach: dict[int, Kind], groups: Sequence[int], kept: dict[int, int], level: int) -> int:
-    """The most domains that the groups left out could have stood in."""
-    return sum(reach[group].nodes_each if level == 0 else 1 for group in groups if group not in kept)
+def _most_domains(reach: dict[int, Kind], groups: Iterable[int], level: int) -> int:
+    """The most domains that groups could stand in together."""
+    return sum(reach[group].nodes_each if level == 0 else 1 for group in groups)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from math import inf
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +35,7 @@ BITS_PER_BYTE = 8
 LENGTH_SAMPLE = 20_000
 LENGTH_STEP = 1024
 Found = TypeVar("Found")
+TableKey = TypeVar("TableKey")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,24 +147,30 @@ class Resolver:
         place = str(self.loaded.path(named)) if is_path else named
         return self._try(("models", index, "architecture"), lambda: load_model(place))
 
-    def _tables(self, kind: str, read: Callable[..., Found]) -> dict[str, Found]:
+    def _tables(
+        self, kind: str, read: Callable[[Path], Mapping[TableKey, Found]]
+    ) -> dict[str, Mapping[TableKey, Found]]:
         found = {}
         for index, model in enumerate(self.loaded.spec.models):
             name = getattr(model, kind)
             if name is None:
                 continue
-            table = self._try(("models", index, kind), lambda name=name: read(self._file(name)))
+            path: FieldPath = ("models", index, kind)
+            table = self._try(path, partial(self._read, read, name))
             if table is not None:
                 found[model.name] = table
-                self._known_gpus(("models", index, kind), {k[0] if isinstance(k, tuple) else k for k in table})
+                self._known_gpus(path, {str(key[0]) if isinstance(key, tuple) else str(key) for key in table})
         return found
 
     def _known_gpus(self, path: FieldPath, names: Iterable[str]) -> None:
         inline = {p.gpu["name"] for p in self.loaded.spec.cluster.pools if isinstance(p.gpu, dict) and "name" in p.gpu}
         for name in sorted(set(names) - set(gpu_names()) - inline):
-            self._try(path, lambda name=name: load_gpu(name))
+            self._try(path, partial(load_gpu, name))
 
-    def _file(self, name: str):  # type: ignore[no-untyped-def]
+    def _read(self, read: Callable[[Path], Found], name: str) -> Found:
+        return read(self._file(name))
+
+    def _file(self, name: str) -> Path:
         """The path of a file that the spec names; its bytes enter the spec's digest."""
         path = self.loaded.path(name)
         if path.is_file():
@@ -248,8 +257,9 @@ class Resolver:
         found: list[Demand] = []
         for low, high in pairwise(edges):
             path: FieldPath = ("workloads", index, "length_classes")
-            part = self._try(path, lambda low=low, high=high: stream.lengths.restricted(low, high)[1])
-            if part:
+            restricted = self._try(path, partial(stream.lengths.restricted, low, high))
+            if restricted is not None:
+                part = restricted[1]
                 found.append(
                     Demand(
                         index=first + len(found),

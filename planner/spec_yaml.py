@@ -84,7 +84,7 @@ def _refuse_anchors(text: str, file: str) -> None:
     depth = 0
     try:
         for count, event in enumerate(yaml.parse(text, Loader=LOADER)):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
             if getattr(event, "anchor", None) is not None:
                 what = "anchors and aliases (& and *) are not allowed in a spec: write the value out."
                 raise SpecError(file, [Fault(line=line, field="", what=what)])

@@ -8,7 +8,7 @@ import pytest
 from solvers.place_core import core
 from solvers.place_problem import ApartRule, CapRule, PlaceProblem, SpreadRule
 from solvers.stop import Stop
-from tests.place_cases import fleet, make
+from tests.place_cases import fleet, make, small
 
 
 def within(problem: PlaceProblem, groups: tuple[int, ...], racks: int) -> PlaceProblem:
@@ -67,7 +67,9 @@ def test_no_core_of_what_can_be_placed_or_is_not_known() -> None:
 
 
 def test_limits_leave_a_core_that_is_not_called_minimal() -> None:
-    problem = replace(fleet(0, nodes=60, kinds=25, fill_fraction=0.9), max_nodes_used=np.array([53]))
+    problem = small(28)
     found = core(problem, Stop(wall_limit_s=0.0))
-    assert found.groups
+    proved = core(problem, Stop())
     assert not found.minimal
+    assert proved.minimal
+    assert len(proved.groups) < len(found.groups)

@@ -23,7 +23,7 @@ def test_a_proper_problem_passes() -> None:
 
 
 def with_field(name: str, values: list[object], dtype: object = np.int64) -> PlaceProblem:
-    return replace(base(), **{name: np.array(values, dtype=dtype)})  # type: ignore[arg-type, call-overload]
+    return replace(base(), **{name: np.array(values, dtype=dtype)})
 
 
 @pytest.mark.parametrize(

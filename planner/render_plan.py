@@ -219,7 +219,7 @@ def _no_plan(plan: Plan) -> list[str]:
     }.get(plan.termination, "there is no plan")
     return [
         f"{plan.name}: {ended}\n",
-        _lines("These cannot hold together", plan.conflicts),
+        _lines("These cannot hold together" if plan.termination == "infeasible" else "Why", plan.conflicts),
         _lines("What would help", [_relaxation(r) for r in plan.relaxations]),
         _lines(
             "Short, when more important workloads are served first",

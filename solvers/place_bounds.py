@@ -10,6 +10,13 @@ from solvers.place_state import usable_nodes
 
 def fewest_nodes(problem: PlaceProblem) -> int:
     """A lower bound on the nodes that any placement uses: fit rows of each pool, spread and cap rules."""
+    spread = [rule.min_domains for rule in problem.spread]
+    caps = [-(-len(rule.groups) // rule.max_per_domain) for rule in problem.caps if rule.max_per_domain > 0]
+    return max(sum(fewest_by_pool(problem)), *spread, *caps, 0)
+
+
+def fewest_by_pool(problem: PlaceProblem) -> list[int]:
+    """A lower bound on the nodes that any placement uses of each pool, from its fit rows."""
     kinds = kinds_of(problem)
     by_pool = []
     for pool in range(len(problem.max_nodes_used)):
@@ -20,9 +27,7 @@ def fewest_nodes(problem: PlaceProblem) -> int:
             middle = (low + high) // 2
             low, high = (low, middle) if fit_rows_hold(sizes, free[:middle]) else (middle + 1, high)
         by_pool.append(low)
-    spread = [rule.min_domains for rule in problem.spread]
-    caps = [-(-len(rule.groups) // rule.max_per_domain) for rule in problem.caps if rule.max_per_domain > 0]
-    return max(sum(by_pool), *spread, *caps, 0)
+    return by_pool
 
 
 def contradiction(problem: PlaceProblem) -> Core | None:

@@ -1,5 +1,7 @@
 """`solve`: the best checked placement, and the right word for how it ended."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +24,23 @@ def test_greedy_is_enough_where_nothing_moves_onto_the_fewest_nodes() -> None:
     assert found.notes == ("greedy",)
     assert found.work == 0
     assert found.gap_fraction == 0.0
+
+
+def test_a_large_fleet_stands_on_no_more_nodes_than_any_placement_needs() -> None:
+    problem = fleet(1, nodes=1250, kinds=300, fill_fraction=0.9)
+    loose = place_greedy(problem)
+    found = solve(problem, Stop(), 1)
+    assert found.termination is Termination.OPTIMAL
+    assert found.solution is not None
+    assert loose is not None
+    # 9,000 GPUs: 1,125 nodes of 8 are the least; greedy alone, free to open nodes, takes more.
+    assert int(found.solution.nodes_used[0]) == 1125 < int(loose.nodes_used[0])
+
+
+def test_importing_placement_does_not_import_cp_sat() -> None:
+    program = "import sys, solvers.place, solvers.place_core; print('ortools' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_cp_sat_proves_that_a_move_is_needed() -> None:

@@ -22,8 +22,8 @@ def test_a_proper_problem_passes() -> None:
     validate(make(sizes=[], racks=[]))
 
 
-def with_field(name: str, values: list[object], dtype: object = np.int64) -> PlaceProblem:
-    return replace(base(), **{name: np.array(values, dtype=dtype)})
+def with_field(name: str, values: list[int]) -> PlaceProblem:
+    return replace(base(), **{name: np.array(values, dtype=np.int64)})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_wrong_lengths_are_refused(name: str) -> None:
         ("group_gpus", [2, 2, 10**12]),
     ],
 )
-def test_numbers_out_of_range_are_refused(name: str, values: list[object]) -> None:
+def test_numbers_out_of_range_are_refused(name: str, values: list[int]) -> None:
     with pytest.raises(ValueError, match=name):
         validate(with_field(name, values))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.cells import CellKey, CellSimulator, Slice
+from planner.cells import CellKey, CellScore, CellSimulator, Slice
 from planner.mix_build import Market
 from planner.queues import CapacityServing
 from solvers.mix_problem import MixSolution
@@ -13,6 +13,8 @@ from solvers.mix_problem import MixSolution
 FloatArray = NDArray[np.float64]
 SMALLEST_SLICE = 1e-9
 FIRST_DRAWS = 2
+"""Draws on which a clear miss is looked for before the others are simulated."""
+CLEAR_MISS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,11 @@ class Attainment:
         if self.per_draw.size < 2:
             return 0.0
         return float(self.per_draw.std(ddof=1) / np.sqrt(self.per_draw.size))
+
+    @property
+    def clearly_misses(self) -> bool:
+        """Whether twice as many requests miss as may: no further draw would change that."""
+        return 1.0 - self.mean > CLEAR_MISS * (1.0 - self.target)
 
     @property
     def holds(self) -> bool:
@@ -61,26 +68,29 @@ def cells_of(market: Market, copies: NDArray[np.int64], flow_rps: FloatArray) ->
     )
 
 
-def attainments(market: Market, simulator: CellSimulator, cells: tuple[CellKey, ...]) -> list[Attainment]:
-    """Attainment of every workload; requests that no cell takes miss (where unmet demand is allowed, the target is of
-    what is served).
+def attainments(
+    market: Market, simulator: CellSimulator, cells: tuple[CellKey, ...], draws: int | None = None
+) -> list[Attainment]:
+    """Attainment of every workload on the first `draws` draws (default: all); requests that no cell takes miss (where
+    unmet demand is allowed, the target is of what is served).
 
     A queue known only by a capacity table counts as attaining: that is what the user's table says of it.
     """
     simulated = [c for c in cells if not isinstance(market.queues[c.queue].template.serving, CapacityServing)]
     given = [c for c in cells if isinstance(market.queues[c.queue].template.serving, CapacityServing)]
-    met = np.zeros((len(market.workloads), simulator.draws.count))
+    count = simulator.draws.count if draws is None else min(draws, simulator.draws.count)
+    met = np.zeros((len(market.workloads), count))
     total = np.zeros_like(met)
     for workload in market.workloads:
-        for k in range(simulator.draws.count):
+        for k in range(count):
             total[workload.index, k] = np.count_nonzero(simulator.draws.get(workload.index, k).scored)
-    for score in simulator.scores(simulated):
+    for score in simulator.scores(simulated, count):
         for i, workload_index in enumerate(score.workloads):
             met[workload_index] += score.attained[:, i]
     for cell in given:
         for s in cell.slices:
             owner = market.demands[s.demand].workload
-            for k in range(simulator.draws.count):
+            for k in range(count):
                 one = simulator.draws.get(owner, k)
                 inside = one.scored & (one.demand == s.demand) & (one.uniform >= s.low) & (one.uniform < s.high)
                 met[owner, k] += np.count_nonzero(inside)
@@ -106,22 +116,21 @@ def served_fractions(market: Market, cells: tuple[CellKey, ...]) -> FloatArray:
 
 
 def failing_cells(
-    market: Market, simulator: CellSimulator, cells: tuple[CellKey, ...], missed: set[int]
+    market: Market, simulator: CellSimulator, cells: tuple[CellKey, ...], missed: set[int], draws: int | None = None
 ) -> list[CellKey]:
-    """Of the cells that serve a workload which misses, those below its target; if none is, the one that is worst."""
+    """Of the cells that serve a workload which misses, those below its target; if none is, the one that is worst.
+
+    With some of the draws only, those that clearly miss.
+    """
     found: list[CellKey] = []
     worst: tuple[float, CellKey] | None = None
     simulated = [c for c in cells if not isinstance(market.queues[c.queue].template.serving, CapacityServing)]
-    for cell, score in zip(simulated, simulator.scores(simulated), strict=True):
-        for i, workload in enumerate(score.workloads):
-            if workload not in missed:
+    for cell, score in zip(simulated, simulator.scores(simulated, draws), strict=True):
+        for one in _of_cell(market, score):
+            if one.workload not in missed:
                 continue
-            one = Attainment(
-                workload=workload,
-                per_draw=score.attained[:, i] / np.maximum(score.offered[:, i], 1),
-                target=market.workloads[workload].target,
-            )
-            if not one.holds and cell not in found:
+            fails = not one.holds if draws is None else one.clearly_misses
+            if fails and cell not in found:
                 found.append(cell)
             shortfall = one.mean - one.target
             if worst is None or shortfall < worst[0]:
@@ -150,20 +159,21 @@ def cell_holds(market: Market, simulator: CellSimulator, cell: CellKey) -> bool:
 
     A cell that misses twice as many as it may on the first two draws is not simulated on the others.
     """
-    first = simulator.scores([cell], FIRST_DRAWS)[0]
-    for i, w in enumerate(first.workloads):
-        missed = 1.0 - first.attained[:, i].sum() / max(1, first.offered[:, i].sum())
-        if missed > 2.0 * (1.0 - market.workloads[w].target):
-            return False
-    score = simulator.scores([cell])[0]
-    return all(
+    if any(one.clearly_misses for one in _of_cell(market, simulator.scores([cell], FIRST_DRAWS)[0])):
+        return False
+    return all(one.holds for one in _of_cell(market, simulator.scores([cell])[0]))
+
+
+def _of_cell(market: Market, score: CellScore) -> list[Attainment]:
+    """Attainment of the cell's workloads on its own requests."""
+    return [
         Attainment(
             workload=w,
             per_draw=score.attained[:, i] / np.maximum(score.offered[:, i], 1),
             target=market.workloads[w].target,
-        ).holds
+        )
         for i, w in enumerate(score.workloads)
-    )
+    ]
 
 
 def solution_cells(market: Market, solution: MixSolution) -> tuple[CellKey, ...]:

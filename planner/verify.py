@@ -16,6 +16,7 @@ from planner.progress import Progress
 from planner.queues import LlmServing, Queue
 from planner.reprice import with_copies
 from planner.routing import (
+    FIRST_DRAWS,
     Attainment,
     attainments,
     cell_holds,
@@ -61,11 +62,20 @@ class Candidate:
     placement: Placement
     cells: tuple[CellKey, ...]
     attainments: tuple[Attainment, ...]
+    draws: int | None = None
+    """Draws that were simulated; None for all. Only a mix that clearly misses is left with some of them."""
 
     @property
     def holds(self) -> bool:
         """Whether the planning rule holds for every workload."""
-        return all(a.holds for a in self.attainments)
+        return not self.missed
+
+    @property
+    def missed(self) -> set[int]:
+        """Workloads that miss; on some of the draws, those that clearly do."""
+        if self.draws is not None:
+            return {a.workload for a in self.attainments if a.clearly_misses}
+        return {a.workload for a in self.attainments if not a.holds}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,19 +152,23 @@ class Search:
         """The mix with its simulated attainments."""
         cells = solution_cells(self.market, solution)
         with self.progress.stage("simulate"):
-            found = attainments(self.market, self.simulator, cells)
-        return Candidate(solution=solution, placement=placement, cells=cells, attainments=tuple(found))
+            draws: int | None = FIRST_DRAWS
+            found = attainments(self.market, self.simulator, cells, draws)
+            if not any(a.clearly_misses for a in found):
+                draws = None
+                found = attainments(self.market, self.simulator, cells)
+        return Candidate(solution=solution, placement=placement, cells=cells, attainments=tuple(found), draws=draws)
 
     def _tell(self, round_number: int, candidate: Candidate) -> None:
-        missed = [self.market.workloads[a.workload].name for a in candidate.attainments if not a.holds]
+        missed = [self.market.workloads[w].name for w in sorted(candidate.missed)]
         verdict = "holds" if not missed else "misses for " + ", ".join(missed)
         self.progress.say(f"round {round_number}: {candidate.solution.cost_usd_per_hour:.2f} USD/h {verdict}")
 
     def _tighten(self, candidate: Candidate) -> None:
-        missed = {a.workload for a in candidate.attainments if not a.holds}
+        missed = candidate.missed
         if self.stop.cancelled():
             return
-        for cell in failing_cells(self.market, self.simulator, candidate.cells, missed):
+        for cell in failing_cells(self.market, self.simulator, candidate.cells, missed, candidate.draws):
             safe = safe_fraction(self.market, self.simulator, cell)
             rate = rate_rps(self.market, cell) * safe
             # Strictly below the failing point, so that the same mix never comes back.
@@ -219,11 +233,11 @@ class Search:
     def _scale_up(self, candidate: Candidate) -> Candidate | None:
         """Add copies to the failing cells of the last mix until it holds; None when no room is left."""
         for _ in range(SCALE_UP_ROUNDS):
-            missed = {a.workload for a in candidate.attainments if not a.holds}
+            missed = candidate.missed
             if not missed:
                 return candidate
             copies = candidate.solution.copies.copy()
-            for cell in failing_cells(self.market, self.simulator, candidate.cells, missed):
+            for cell in failing_cells(self.market, self.simulator, candidate.cells, missed, candidate.draws):
                 copies[cell.queue] += max(1, cell.copies // 8)
             more = self.changed(candidate.solution, copies)
             if more is None:

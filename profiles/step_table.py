@@ -10,7 +10,8 @@ A step of vLLM's V1 engine holds decode tokens and chunks of prefill. Its time o
 
 with T tokens in the step, b decode sequences holding K tokens of KV together, chunks of q tokens after p, and s
 sequences that sample a token. A step takes `stages · stage_s + (stages − 1) · send_s_per_token · T` from start to end,
-and a new step may start every stage_s; stages serve steps in order. (The additive form explains measured engine runs to a few per cent.)
+and a new step may start every stage_s; stages serve steps in order. (The additive form explains measured engine runs
+to a few per cent.)
 """
 
 from dataclasses import dataclass

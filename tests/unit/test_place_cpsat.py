@@ -9,7 +9,7 @@ from solvers.place_checker import check
 from solvers.place_cpsat import MOST_COUNTS, fits, place_cpsat
 from solvers.place_model import count_variables
 from solvers.place_numbering import cost
-from solvers.place_problem import Placement, PlaceProblem
+from solvers.place_problem import CapRule, Placement, PlaceProblem
 from solvers.result import Termination
 from solvers.stop import Stop
 from tests.place_cases import feasible_by_construction, fleet, make
@@ -34,6 +34,9 @@ def test_fewest_moves_then_fewest_nodes_then_fewest_partly_full_ones() -> None:
 def test_a_group_of_two_nodes_stays_where_any_of_them_stays() -> None:
     problem = make(sizes=[16, 16], racks=[0, 0, 0, 1, 1, 1], kinds=[0, 0], current=[4, 1])
     assert best(problem).moves_gpus == 0
+    # Nodes 0 and 2 must go to different groups, whichever way the four are shared out.
+    shared = make(sizes=[16, 16], racks=[0, 0, 0, 0], kinds=[0, 0], current=[0, 2])
+    assert best(shared).moves_gpus == 0
     # Both run on one node: one of the two has to leave it.
     crowded = make(sizes=[16, 16], racks=[0, 0, 0, 0], kinds=[0, 0], current=[1, 1])
     assert best(crowded).moves_gpus == 16
@@ -96,3 +99,9 @@ def test_cancelling_ends_the_search() -> None:
     found = place_cpsat(problem, Stop(cancelled=lambda: True), 1)
     # The first placement ends it; without one before the limits there is no more than the word.
     assert found.termination in (Termination.FEASIBLE, Termination.CANCELLED)
+
+
+def test_a_group_of_two_nodes_counts_once_in_its_rack() -> None:
+    problem = make(sizes=[16, 16], racks=[0, 0, 0, 0, 1, 1], kinds=[0, 0])
+    once = replace(problem, caps=(CapRule(rule="c", groups=(0, 1), level=1, max_per_domain=1),))
+    assert {int(problem.node_rack[nodes[0]]) for nodes in best(once).group_nodes} == {0, 1}

@@ -8,7 +8,7 @@ import pytest
 from solvers.place_checker import check
 from solvers.place_greedy import place_greedy
 from solvers.place_numbering import cost
-from solvers.place_problem import CapRule, Placement, PlaceProblem, SpreadRule
+from solvers.place_problem import ApartRule, CapRule, Placement, PlaceProblem, SpreadRule
 from tests.place_cases import fleet, make, running
 
 
@@ -80,6 +80,11 @@ def test_a_placement_that_runs_is_kept_as_it_is() -> None:
     first = placed(problem)
     again = running(problem, first)
     assert cost(again, placed(again))[:2] == (0, int(first.nodes_used[0]))
+
+
+def test_a_group_on_both_sides_of_an_apart_rule_has_no_place() -> None:
+    problem = make(sizes=[1, 1], racks=[0, 0])
+    assert place_greedy(replace(problem, apart=(ApartRule(rule="a", first=(0,), second=(0, 1), level=0),))) is None
 
 
 def test_no_groups_and_no_room() -> None:

@@ -38,8 +38,8 @@ def solve(problem: PlaceProblem, stop: Stop, seed: int) -> Result[Placement]:
         raise RuntimeError("CP-SAT denies a placement that the checker passed")
     better = _checked(problem, exact.solution)
     if better is not None and (greedy is None or cost(problem, better) <= cost(problem, greedy)):
-        best = better.moves_gpus == 0 and int(better.nodes_used.sum()) == least
-        ended = Termination.OPTIMAL if best else exact.termination
+        proved = exact.bound is not None and better.moves_gpus <= exact.bound and better.nodes_used.sum() == least
+        ended = Termination.OPTIMAL if proved else exact.termination
         return _found(ended, better, exact.bound, exact.work, ("CP-SAT", *exact.notes))
     if greedy is not None:
         return _found(Termination.FEASIBLE, greedy, exact.bound, exact.work, ("greedy", *exact.notes))

@@ -60,6 +60,19 @@ def test_cp_sat_finds_what_greedy_does_not() -> None:
     assert check(tight, found.solution) == []
 
 
+def test_a_better_placement_without_the_proof_is_called_feasible() -> None:
+    plain = fleet(4, nodes=20, kinds=8, fill_fraction=0.85)
+    current = np.random.default_rng(4).integers(20, size=len(plain.group_gpus))
+    problem = replace(plain, current_node=current, spread=())
+    greedy = place_greedy(problem)
+    found = solve(problem, Stop(max_deterministic_s=0.05), 1)
+    assert found.termination is Termination.FEASIBLE
+    assert found.notes == ("CP-SAT",)
+    assert greedy is not None
+    assert found.solution is not None
+    assert found.solution.moves_gpus < greedy.moves_gpus
+
+
 def test_infeasible_is_proved_plainly_or_by_search() -> None:
     plain = make(sizes=[8, 1], racks=[0])
     searched = replace(

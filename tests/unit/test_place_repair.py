@@ -22,7 +22,9 @@ def test_groups_that_run_nowhere_yet_are_lifted_first() -> None:
 
 
 def test_several_small_groups_make_room_for_a_large_one() -> None:
-    problem = make(sizes=[1] * 6 + [2] * 3 + [4], racks=[0, 0], kinds=[0] * 6 + [1] * 3 + [2], current=[0] * 6 + [1] * 4)
+    problem = make(
+        sizes=[1] * 6 + [2] * 3 + [4], racks=[0, 0], kinds=[0] * 6 + [1] * 3 + [2], current=[0] * 6 + [1] * 4
+    )
     state = standing(problem, dict.fromkeys(range(6), 0) | dict.fromkeys(range(6, 9), 1))
     found = cheapest_eviction(state, 9, {})
     assert found is not None

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from profiles.errors import PlanningError
+
 EXIT_BAD_INPUT = 2
 DESCRIPTION = "Plans how a fleet of GPUs serves many models: what to buy, what runs where, and how good that is."
 
@@ -19,13 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code comes back. Input that is wrong ends in one sentence on stderr."""
     arguments = _parser().parse_args(argv)
     if arguments.command is None:
-        _parser().print_help()
+        _parser().print_help(sys.stderr)
         return EXIT_BAD_INPUT
-    module = importlib.import_module(f"planner.commands.{arguments.command}")
-    from profiles.errors import PlanningError
-
     try:
-        code: int = module.run(arguments)
+        code: int = importlib.import_module(f"planner.commands.{arguments.command}").run(arguments)
+        sys.stdout.flush()
     except PlanningError as error:
         if arguments.debug:
             raise
@@ -127,29 +127,43 @@ def _add_catalogue(commands: "Commands[argparse.ArgumentParser]", common: argpar
     parser.add_argument("kind", choices=("gpus", "models", "engines", "lengths"))
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from error
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from error
+
+
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 1 <= value <= 10_000_000:
         raise argparse.ArgumentTypeError(f"{text} is not a count of at least 1")
     return value
 
 
 def _seed(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not a seed from 0 to 4294967295")
     return value

@@ -1,11 +1,14 @@
 """What changes from one plan to another."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from planner.plan_file import Group, Plan, WorkloadResult
+from planner.render_plan import wrapped
+
+HISTORY = ("name", "seed", "spec", "spec_digest", "wall_s", "objectives")
+"""Fields that say how a plan came about, not what it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +21,12 @@ class Change:
 
 
 def diff_plans(old: Plan, new: Plan) -> list[Change]:
-    """All changes: cost, hardware, replicas, engine settings, moves and what the workloads get. Empty when equal."""
-    return [*_money(old, new), *_replicas(old, new), *_moves(old, new), *_workloads(old, new)]
+    """All changes: cost, hardware, replicas, engine settings, moves and what the workloads get.
+
+    Empty only when the plans are equal but for their seed, their spec and how they were reached.
+    """
+    found = [*_money(old, new), *_replicas(old, new), *_moves(old, new), *_workloads(old, new)]
+    return found or list(_details(old, new))
 
 
 def changes_as_data(changes: list[Change]) -> list[dict[str, Any]]:
@@ -39,7 +46,7 @@ def render_diff(changes: list[Change]) -> str:
             lines.append(f"- {change.subject}: {change.old}")
         else:
             lines.append(f"~ {change.subject}: {change.old} → {change.new}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(wrapped(line) for line in lines) + "\n"
 
 
 def _changed(subject: str, old: str | None, new: str | None) -> Iterator[Change]:
@@ -49,6 +56,7 @@ def _changed(subject: str, old: str | None, new: str | None) -> Iterator[Change]
 
 def _money(old: Plan, new: Plan) -> Iterator[Change]:
     yield from _changed("cost", _usd(old.cost_usd_per_hour), _usd(new.cost_usd_per_hour))
+    yield from _changed("reserved, paid either way", _usd(old.sunk_usd_per_hour), _usd(new.sunk_usd_per_hour))
     for pool in dict.fromkeys([*old.gpu_counts, *new.gpu_counts]):
         before, after = old.gpu_counts.get(pool), new.gpu_counts.get(pool)
         yield from _changed(
@@ -56,6 +64,10 @@ def _money(old: Plan, new: Plan) -> Iterator[Change]:
             f"{before.bought}" if before and before.bought else None,
             f"{after.bought}" if after and after.bought else None,
         )
+        if before and after and before.bought and after.bought:
+            yield from _changed(
+                f"price of {pool}", *(f"{c.price_usd_per_gpu_hour:g} USD/GPU-h" for c in (before, after))
+            )
 
 
 def _usd(cost: float | None) -> str:
@@ -68,7 +80,7 @@ def _replicas(old: Plan, new: Plan) -> Iterator[Change]:
         was, now = before.get(queue), after.get(queue)
         yield from _changed(f"replicas of {queue}", f"{len(was)}" if was else None, f"{len(now)}" if now else None)
         if was and now:
-            yield from _changed(f"settings of {queue}", _settings(was[0]), _settings(now[0]))
+            yield from _settings(queue, was[0], now[0])
 
 
 def _queues(plan: Plan) -> dict[str, list[Group]]:
@@ -78,33 +90,54 @@ def _queues(plan: Plan) -> dict[str, list[Group]]:
     return found
 
 
-def _settings(group: Group) -> str:
-    engine = group.replicas[0].engine
-    if engine is None:
-        return f"batch {group.replicas[0].batch}"
-    return f"max_num_seqs {engine.max_num_seqs}, max_num_batched_tokens {engine.max_num_batched_tokens}"
+def _settings(queue: str, old: Group, new: Group) -> Iterator[Change]:
+    """The settings that differ, by the engine's own names."""
+    before, after = _told(old), _told(new)
+    names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    if names:
+        yield Change(
+            subject=f"settings of {queue}",
+            old=", ".join(f"{name} {before.get(name, '–')}" for name in names),
+            new=", ".join(f"{name} {after.get(name, '–')}" for name in names),
+        )
+
+
+def _told(group: Group) -> dict[str, object]:
+    replica = group.replicas[0]
+    layout = {"gpu": group.gpu, "tp": group.tp, "pp": group.pp, "ep": group.ep, "quantization": replica.quantization}
+    return {**layout, **(replica.engine.model_dump() if replica.engine else {"batch": replica.batch})}
 
 
 def _moves(old: Plan, new: Plan) -> Iterator[Change]:
-    """GPUs whose queue changes place: per queue, nodes that it leaves and nodes that it comes to."""
+    """Per queue, the GPUs that it leaves and those that it comes to."""
     before, after = _standing(old), _standing(new)
     for queue in dict.fromkeys([*before, *after]):
         if queue not in before or queue not in after:
             continue
         left, come = before[queue] - after[queue], after[queue] - before[queue]
         if left or come:
-            yield Change(subject=f"place of {queue}", old=_nodes(left), new=_nodes(come))
+            yield Change(subject=f"GPUs of {queue}", old=_nodes(left), new=_nodes(come))
 
 
-def _standing(plan: Plan) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {}
+def _standing(plan: Plan) -> dict[str, set[tuple[str, int]]]:
+    found: dict[str, set[tuple[str, int]]] = {}
     for group in plan.groups:
-        found.setdefault(group.queue, Counter())[group.gpu_ids[0].node] += 1
+        found.setdefault(group.queue, set()).update((gpu.node, gpu.index) for gpu in group.gpu_ids)
     return found
 
 
-def _nodes(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} on {node}" for node, count in sorted(counts.items())) or "nowhere"
+def _nodes(gpus: set[tuple[str, int]]) -> str:
+    nodes: dict[str, list[str]] = {}
+    for node, index in sorted(gpus):
+        nodes.setdefault(node, []).append(str(index))
+    return ", ".join(f"{node} {' '.join(indices)}" for node, indices in nodes.items()) or "none"
+
+
+def _details(old: Plan, new: Plan) -> Iterator[Change]:
+    """Plans that agree in all of the above may still differ: the fields in which they do."""
+    for name in Plan.model_fields:
+        if name not in HISTORY and getattr(old, name) != getattr(new, name):
+            yield Change(subject=f"details of {name}", old="differ", new="see the files")
 
 
 def _workloads(old: Plan, new: Plan) -> Iterator[Change]:

@@ -1,11 +1,10 @@
 """Why a plan is as it is: what each workload costs, what limits it, and how much room is left."""
 
-import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from planner.plan_file import Group, Percentiles, Plan, WorkloadResult
-from planner.render_plan import WIDTH, render_plan
+from planner.render_plan import render_plan, wrapped
 
 NEAR_FRACTION = 0.85
 FULL_FRACTION = 0.9
@@ -40,18 +39,14 @@ def render_explanation(plan: Plan) -> str:
     lines = [f"{plan.name}: {plan.cost_usd_per_hour:,.2f} USD/h. What it goes to, and what limits it:", ""]
     for reason in explain_plan(plan):
         lines.append(f"{reason.workload}: {reason.served_by}")
-        lines.append(f"  {reason.gpus:.4g} GPUs, {reason.share_of_cost:.0%} of what is used; {reason.limited_by}")
+        gpus = "1 GPU" if reason.gpus == 1 else f"{reason.gpus:.4g} GPUs"
+        lines.append(f"  {gpus}, {reason.share_of_cost:.0%} of what is used; {reason.limited_by}")
     idle = _idle(plan)
     if idle:
         lines += ["", *idle]
     lines += ["", *_bounds(plan)]
     lines += [f"{slack.queue}: {slack.reason}" for slack in plan.slack]
-    return "\n".join(_wrapped(line) for line in lines) + "\n"
-
-
-def _wrapped(line: str) -> str:
-    indent = " " * (len(line) - len(line.lstrip()))
-    return textwrap.fill(line, WIDTH, subsequent_indent=indent + "  ", break_long_words=False) if line else line
+    return "\n".join(wrapped(line) for line in lines) + "\n"
 
 
 def _reason(plan: Plan, name: str, result: WorkloadResult) -> Reason:

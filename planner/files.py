@@ -11,15 +11,29 @@ class OutputError(PlanningError):
     """A file cannot be written; the message says which and why."""
 
 
+def check_writable(path: Path) -> None:
+    """OutputError when a file cannot stand there: no folder, or something that is no plain file (a rename would
+    replace a device)."""
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} cannot be written: it is not a plain file.")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.")
+
+
 def atomic_write_text(path: Path, text: str) -> None:
     """Write UTF-8 text so that the target holds the old content or all of the new. OutputError when it cannot."""
+    check_writable(path)
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{path} cannot be written: the text holds characters that UTF-8 has not.") from error
     try:
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         Path(beside).chmod(0o644)

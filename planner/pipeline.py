@@ -33,6 +33,7 @@ from solvers.stop import Stop
 DRAWS = 8
 TABLE_OVERHEAD_S = 0.0
 AFTERWARDS_S = 20.0
+PLACEMENT_DETERMINISTIC_S = 2.0
 SCOPE = (
     "dedicated replicas over the spec's tp × pp × ep × quantization (layouts on which a request alone meets its limits)"
     " and the planner's grid of max_num_seqs and max_num_batched_tokens; requests of a queue are routed without looking"
@@ -184,6 +185,7 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
         wall_limit_s=options.wall_limit_s,
         cancelled=lambda: options.cancelled() or deadline(),
     )
+    placing = replace(stop, max_deterministic_s=PLACEMENT_DETERMINISTIC_S)
     # Reasons and bounds are owed even when the search was cut short.
     after = Stop(gap_fraction=options.gap_fraction, wall_limit_s=AFTERWARDS_S, cancelled=options.cancelled)
     table = CapacityTable(market.queues)
@@ -194,7 +196,7 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
 
     def place(solution: MixSolution) -> Placed:
         problem = place_problem(market, prepared.rows, nodes, solution, kept)
-        return placed(market, problem, solution, stop, options.seed)
+        return placed(market, problem, solution, placing, options.seed)
 
     search = Search(
         market=market,

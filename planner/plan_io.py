@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from planner.plan_file import Plan
 from profiles.errors import PlanningError
 
 MOST_BYTES = 50_000_000
+MOST_DEPTH = 40
 LINE_WIDTH = 100
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+HEAD_BYTES = 65_536
+PLAN_MARK = re.compile(rb'^\s*"?termination"?\s*:', re.MULTILINE)
 FILE_FIELDS = ("architecture", "latency_table", "capacity_table", "trace", "current")
 
 
@@ -52,6 +57,15 @@ def _moved(name: str, value: Any, old: Path, new: Path) -> Any:
     return _rebased(value, old, new)
 
 
+def looks_like_plan(path: Path) -> bool:
+    """Whether the beginning of a file names a plan's `termination`. PlanFileError when it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return PLAN_MARK.search(stream.read(HEAD_BYTES)) is not None
+    except OSError as error:
+        raise PlanFileError(f"{path} cannot be read: {error.strerror}.") from error
+
+
 def read_plan(path: Path) -> Plan:
     """The plan of a file (YAML or JSON). PlanFileError when it is missing, too large, malformed, or no plan."""
     try:
@@ -63,17 +77,76 @@ def read_plan(path: Path) -> Plan:
         raise PlanFileError(f"{path} is larger than {MOST_BYTES // 1_000_000} MB: that is no plan.")
     try:
         text = raw.decode("utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=LOADER)):
-            raise PlanFileError(f"{path} holds YAML aliases, which no plan has.")
-        data = yaml.load(text, Loader=LOADER)
+        data = _from_json(text) if text.lstrip().startswith("{") else _from_yaml(text)
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PlanFileError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}.") from error
+        raise PlanFileError(f"{path} is not valid YAML or JSON: {' '.join(str(error).split())[:200]}.") from error
     if not isinstance(data, dict):
         raise PlanFileError(f"{path} is no plan: it holds no fields.")
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        name = ".".join(str(part)[:60] for part in first["loc"][:12])
         hint = " (is this a spec? plan it first)" if "workloads" in data and "cluster" in data else ""
-        raise PlanFileError(f"{path}: {field}: {first['msg']}{hint}.") from error
+        raise PlanFileError(f"{path}: {name}: {first['msg']}{hint}.") from error
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a finite number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field is given twice")
+    return found
+
+
+def _from_yaml(text: str) -> Any:
+    _refuse_tricks(text)
+    return yaml.load(text, Loader=LOADER)
+
+
+@dataclass(slots=True)
+class _Level:
+    """A mapping or list that the reader is inside of."""
+
+    mapping: bool
+    at_key: bool = True
+    keys: set[str] = field(default_factory=set)
+
+
+def _refuse_tricks(text: str) -> None:
+    """Aliases, deep nesting and fields given twice, seen on the events, before anything is built. ValueError."""
+    inside: list[_Level] = []
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it holds aliases, which no plan has")
+        if isinstance(event, yaml.CollectionEndEvent):
+            inside.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            _note(inside, event)
+            if isinstance(event, yaml.CollectionStartEvent):
+                inside.append(_Level(mapping=isinstance(event, yaml.MappingStartEvent)))
+        if len(inside) > MOST_DEPTH:
+            raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
+
+
+def _note(inside: list[_Level], event: yaml.NodeEvent) -> None:
+    """A key or a value of the mapping that the reader is in: they take turns."""
+    if not inside or not inside[-1].mapping:
+        return
+    level = inside[-1]
+    if level.at_key and isinstance(event, yaml.ScalarEvent):
+        if event.value in level.keys:
+            raise ValueError(f"line {_line(event)}: '{event.value[:60]}' is given twice")
+        level.keys.add(event.value)
+    level.at_key = not level.at_key
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark is not None else 0

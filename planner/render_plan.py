@@ -6,6 +6,7 @@ from io import StringIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from planner.plan_file import Group, Percentiles, Plan, Relaxation, WorkloadResult
 from profiles.evidence import Evidence
@@ -67,14 +68,14 @@ def _headline(plan: Plan) -> str:
             f"  no plan can cost less than {plan.bound_fluid:,.2f} USD/h whatever the dispatching"
             f" ({_gap(plan.gap_fluid_fraction)})"
         )
-    if plan.bound_model is not None:
-        lines.append(f"  under the capacities in force this is within {plan.gap_model_fraction or 0.0:.1%} of the best")
+    if plan.gap_model_fraction is not None:
+        lines.append(f"  under the capacities in force this is within {plan.gap_model_fraction:.1%} of the best")
     if plan.verified is not None:
         held = "every workload holds its SLO" if plan.verified.held else "NOT every workload holds its SLO"
         lines.append(f"  simulated on {plan.verified.draws} draws: {held} ({plan.verified.rule})")
     if SAID[plan.termination]:
         lines.append("  " + SAID[plan.termination])
-    return "\n".join(lines) + "\n"
+    return "\n".join(wrapped(line) for line in lines) + "\n"
 
 
 def _gap(fraction: float | None) -> str:
@@ -87,23 +88,35 @@ def _section(title: str, table: Table) -> str:
     out = StringIO()
     console = Console(file=out, width=WIDTH, color_system=None, highlight=False)
     console.print(table)
-    return f"{title}\n{out.getvalue().rstrip()}\n"
+    lines = [line.rstrip() for line in out.getvalue().rstrip().splitlines()]
+    return "\n".join([title, *lines]) + "\n"
 
 
 def _table(left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="", show_edge=False, padding=(0, 2, 0, 0))
     for name in left:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        # What is too wide folds here, so that no figure is cut.
+        table.add_column(name, overflow="fold")
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def printable(text: str) -> str:
+    """The text on one line, with '?' for control characters: names come from files that nobody vouches for."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def _buy(plan: Plan) -> Table:
     table = _table(("pool",), ("GPUs", "used", "nodes", "USD/GPU-h", "USD/h", "billing"))
     for name, count in plan.gpu_counts.items():
         if count.bought or count.used:
-            table.add_row(
+            _row(
+                table,
                 name,
                 str(count.bought),
                 str(count.used),
@@ -121,7 +134,8 @@ def _run(plan: Plan) -> Table:
         first = groups[0]
         replica = first.replicas[0]
         engine = replica.engine
-        table.add_row(
+        _row(
+            table,
             replica.model,
             first.pool,
             str(len(groups)),
@@ -147,7 +161,8 @@ def _expect(plan: Plan) -> Table:
         ("workload",), ("req/s", "attained", "asked", "TTFT p50/p99", "TPOT p50/p99", "e2e p99 ms", "evidence")
     )
     for name, result in plan.workloads.items():
-        table.add_row(
+        _row(
+            table,
             name,
             f"{result.served_rps:,.4g}",
             _attained(result),
@@ -202,14 +217,17 @@ def _splits(plan: Plan) -> list[str]:
 def _lines(title: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    shown = [f"  {_wrapped(line)}" for line in lines[:MOST_LINES]]
+    shown = [wrapped(f"  {line}") for line in lines[:MOST_LINES]]
     if len(lines) > MOST_LINES:
         shown.append(f"  and {len(lines) - MOST_LINES} more (see --json)")
     return "\n".join([title, *shown]) + "\n"
 
 
-def _wrapped(line: str) -> str:
-    return "\n".join(textwrap.wrap(line, WIDTH - 2, subsequent_indent="    ", break_long_words=False))
+def wrapped(line: str) -> str:
+    """At most 100 columns; what follows the first line is indented further."""
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    text = printable(line)
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False)
 
 
 def _no_plan(plan: Plan) -> list[str]:
@@ -218,7 +236,7 @@ def _no_plan(plan: Plan) -> list[str]:
         "cancelled": "cancelled before a plan was found",
     }.get(plan.termination, "there is no plan")
     return [
-        f"{plan.name}: {ended}\n",
+        wrapped(f"{plan.name}: {ended}") + "\n",
         _lines("These cannot hold together" if plan.termination == "infeasible" else "Why", plan.conflicts),
         _lines("What would help", [_relaxation(r) for r in plan.relaxations]),
         _lines(

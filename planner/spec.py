@@ -23,6 +23,8 @@ def _safe_name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_safe_name)]
+# A name of the catalogue or of a file: bounded and printable, so that messages and paths are.
+Reference = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -48,7 +50,7 @@ class Pool(SpecPart):
     """GPUs of one kind: given (`nodes`) or bought as needed up to `max_nodes`."""
 
     name: Name
-    gpu: str | dict[str, Any]
+    gpu: Reference | dict[str, Any]
     nodes: Count | None = None
     max_nodes: Count | None = None
     buy: Literal["node", "gpu"] = "node"
@@ -88,9 +90,9 @@ class Model(SpecPart):
     """A model of the catalogue (or a config.json), or one known only by measurement."""
 
     name: Name
-    architecture: str | None = None
-    latency_table: str | None = None
-    capacity_table: str | None = None
+    architecture: Reference | None = None
+    latency_table: Reference | None = None
+    capacity_table: Reference | None = None
     quantizations: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     parallelism: Parallelism = Parallelism()
     max_model_len: Tokens | None = None
@@ -116,8 +118,8 @@ class TokenLengths(SpecPart):
 
     input: Moments | None = None
     output: Moments | None = None
-    lengths: str | None = None
-    trace: str | None = None
+    lengths: Reference | None = None
+    trace: Reference | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -134,7 +136,7 @@ class TrafficSpec(SpecPart):
 
     rate_rps: Rate | None = None
     hourly_rps: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=8784)] | None = None
-    trace: str | None = None
+    trace: Reference | None = None
     burstiness_cv: Cv | None = None
 
     @model_validator(mode="after")
@@ -181,7 +183,7 @@ class Spec(SpecPart):
 
     version: Literal[1]
     name: Name = "fleet"
-    engine: str = "vllm"
+    engine: Reference = "vllm"
     cluster: Cluster
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=MOST_MODELS)]
     workloads: Annotated[tuple[Workload, ...], Field(min_length=1, max_length=MOST_WORKLOADS)]
@@ -191,4 +193,4 @@ class Spec(SpecPart):
     ] = ("serve", "cost")
     allow_unmet: bool = False
     constraints: tuple[Constraint, ...] = ()
-    current: str | None = None
+    current: Reference | None = None

@@ -143,9 +143,10 @@ class Resolver:
         if model.architecture is None:
             return None
         named = model.architecture
-        is_path = "/" in named or named.endswith(".json")
-        place = str(self.loaded.path(named)) if is_path else named
-        return self._try(("models", index, "architecture"), lambda: load_model(place))
+        path: FieldPath = ("models", index, "architecture")
+        if "/" in named or named.endswith(".json"):
+            return self._try(path, lambda: self._read(lambda file: load_model(str(file)), named))
+        return self._try(path, lambda: load_model(named))
 
     def _tables(
         self, kind: str, read: Callable[[Path], Mapping[TableKey, Found]]
@@ -168,14 +169,12 @@ class Resolver:
             self._try(path, partial(load_gpu, name))
 
     def _read(self, read: Callable[[Path], Found], name: str) -> Found:
-        return read(self._file(name))
-
-    def _file(self, name: str) -> Path:
-        """The path of a file that the spec names; its bytes enter the spec's digest."""
+        """What a file that the spec names holds; its bytes enter the spec's digest."""
         path = self.loaded.path(name)
-        if path.is_file():
-            self.files[name] = path.read_bytes()
-        return path
+        found = read(path)
+        # Only now: the reader has refused what is no file of a bounded size.
+        self.files[name] = path.read_bytes()
+        return found
 
     def _traffic(self, index: int, workload: Workload) -> Traffic | None:
         path: FieldPath = ("workloads", index)
@@ -183,7 +182,7 @@ class Resolver:
         trace = None
         if given.trace is not None:
             name = given.trace
-            trace = self._try((*path, "traffic", "trace"), lambda: read_trace(self._file(name)))
+            trace = self._try((*path, "traffic", "trace"), lambda: self._read(read_trace, name))
             if trace is None:
                 return None
         lengths = self._lengths(path, workload.tokens, trace, measured=self._measured(workload))
@@ -217,7 +216,7 @@ class Resolver:
             return self._try((*here, "lengths"), lambda: load_lengths(name))
         if tokens.trace is not None:
             file = tokens.trace
-            own = self._try((*here, "trace"), lambda: read_trace(self._file(file)))
+            own = self._try((*here, "trace"), lambda: self._read(read_trace, file))
             return None if own is None else trace_lengths(own.input_tokens, own.output_tokens)
         assert tokens.input is not None and tokens.output is not None
         first, second = tokens.input, tokens.output

@@ -18,6 +18,8 @@ MOST_DEPTH = 20
 MOST_NODES = 200_000
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
 EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+# YAML 1.1 reads 010 as 8 and 1:30 as 90; nobody who writes a spec means that.
+OCTAL_OR_SEXAGESIMAL = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 FieldPath = tuple[str | int, ...]
@@ -141,8 +143,10 @@ class _Builder:
         # YAML 1.1 takes 1e6 for text, people and JSON take it for a number.
         plain = getattr(node, "style", None) in (None, "") and isinstance(node.value, str)
         value = float(node.value) if plain and EXPONENT.fullmatch(node.value) else self._loader.construct_object(node)
+        if isinstance(value, int | float) and OCTAL_OR_SEXAGESIMAL.fullmatch(node.value):
+            raise self._fault(node, path, f"'{node.value[:40]}' is not a plain decimal number: quote it if it is text.")
         if isinstance(value, float) and not math.isfinite(value):
-            raise self._fault(node, path, f"'{node.value}' is not a finite number.")
+            raise self._fault(node, path, f"'{node.value[:40]}' is not a finite number.")
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**18:
             raise self._fault(node, path, "is too large a number.")
         return value

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import io
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,15 +35,15 @@ class Trace:
 
 def read_trace(path: Path) -> Trace:
     """The trace of a file. TraceError for files that are missing, truncated, too large, unsorted or malformed."""
-    reader = csv.reader(io.StringIO(_text(path)))
-    header = [h.strip() for h in next(reader, [])]
+    lines = _lines(path)
+    header = [h.strip() for h in next(lines, [])]
     if not header or header[0] != "arrival_s":
         raise TraceError(f"{path}:1: the first column must be arrival_s (then input_tokens,output_tokens).")
     has_tokens = header[1:3] == ["input_tokens", "output_tokens"]
     if header[1:] and not has_tokens:
-        raise TraceError(f"{path}:1: after arrival_s come input_tokens,output_tokens, not {','.join(header[1:])}.")
+        raise TraceError(f"{path}:1: after arrival_s come input_tokens,output_tokens, not {','.join(header[1:])[:80]}.")
     rows = []
-    for line, row in enumerate(reader, start=2):
+    for line, row in enumerate(lines, start=2):
         if len(row) != len(header):
             raise TraceError(f"{path}:{line}: {len(row)} fields where the header has {len(header)}: is it truncated?")
         rows.append(row)
@@ -52,6 +54,14 @@ def read_trace(path: Path) -> Trace:
     return _checked(path, _numbers(path, header, rows), has_tokens)
 
 
+def _lines(path: Path) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(_text(path)))
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise TraceError(f"{path}:{reader.line_num}: is no CSV: {error}.") from error
+
+
 def _text(path: Path) -> str:
     try:
         if path.suffix == ".gz":
@@ -60,13 +70,13 @@ def _text(path: Path) -> str:
         else:
             with path.open("rb") as stream:
                 raw = stream.read(MOST_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TraceError(f"{path} cannot be read: {reason}.") from error
     if len(raw) > MOST_BYTES:
         raise TraceError(f"{path} holds more than {MOST_BYTES // 1_000_000} MB.")
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TraceError(f"{path} is not text (UTF-8).") from error
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from profiles.errors import ProfileError
 
 SUFFIX = ".yaml"
+MAX_FILE_BYTES = 1_000_000
 
 
 class Provenance(BaseModel):
@@ -45,11 +46,18 @@ def load_data(folder: str, name: str, kind: type[Data]) -> Data:
 
 
 def load_path(path: Path, kind: type[Data]) -> Data:
-    """A YAML file of the user's as a `kind`; ProfileError when it cannot be read or does not fit."""
+    """A YAML file of the user's as a `kind`; ProfileError when it cannot be read, is over 1 MB or does not fit."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            payload = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ProfileError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(payload) > MAX_FILE_BYTES:
+        raise ProfileError(f"{path} is over {MAX_FILE_BYTES // 10**6} MB: this is no such file.")
+    try:
+        text = payload.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path} is no text: byte {error.start} is not UTF-8.") from error
     return checked(parse_yaml(text, str(path)), kind, str(path))
 
 
@@ -57,7 +65,7 @@ def parse_yaml(text: str, origin: str) -> Mapping[str, Any]:
     """The mapping a YAML document holds (safe loading: plain data only); ProfileError when it is something else."""
     try:
         payload = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ProfileError(f"{origin} is not valid YAML: {_one_line(str(error))}.") from error
     if not isinstance(payload, dict):
         raise ProfileError(f"{origin} must hold a mapping of field names to values.")
@@ -80,7 +88,7 @@ def unknown_name(folder: str, name: str, known: Iterable[str]) -> ProfileError:
     """The error for a name that the catalogue does not have, with the nearest one it has."""
     names = tuple(known)
     hint = nearest(name, names) or f" Known: {', '.join(names)}."
-    return ProfileError(f"'{name}' is not in the catalogue of {folder}.{hint}")
+    return ProfileError(f"'{name[:60]}' is not in the catalogue of {folder}.{hint}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -67,28 +67,6 @@ def _kind(problem: PlaceProblem, groups: tuple[int, ...]) -> Kind:
     )
 
 
-def validate(problem: PlaceProblem) -> None:
-    """Raise ValueError, naming the field, for shapes that do not fit, sizes below 1 or rules on unknown groups."""
-    groups, nodes = len(problem.group_gpus), len(problem.node_gpus)
-    for name in ("node_pool", "node_rack", "node_zone", "node_domain_gpus"):
-        if getattr(problem, name).shape != (nodes,):
-            raise ValueError(f"{name} needs one entry a node ({nodes})")
-    for name in ("group_pool", "group_one_domain", "group_kind", "current_node"):
-        if getattr(problem, name).shape != (groups,):
-            raise ValueError(f"{name} needs one entry a group ({groups})")
-    if problem.allowed.shape != (groups, nodes):
-        raise ValueError(f"allowed needs the shape ({groups}, {nodes})")
-    for name in ("node_gpus", "node_domain_gpus", "group_gpus"):
-        if np.any(getattr(problem, name) < 1):
-            raise ValueError(f"{name} must be at least 1")
-    if np.any(problem.max_nodes_used < 0) or np.any(problem.current_node >= nodes):
-        raise ValueError("max_nodes_used must not be negative, current_node must be a node or −1")
-    named = [g for r in problem.spread for g in r.groups] + [g for c in problem.caps for g in c.groups]
-    named += [g for r in problem.apart for g in (*r.first, *r.second)]
-    if any(not 0 <= g < groups for g in named):
-        raise ValueError("a rule names a group that does not exist")
-
-
 def level_ids(problem: PlaceProblem, level: int) -> NDArray[np.int64]:
     """Domain id of every node at a level: 0 node, 1 rack, 2 zone."""
     return (np.arange(len(problem.node_gpus)), problem.node_rack, problem.node_zone)[level]

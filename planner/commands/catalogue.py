@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return 0
-    table = Table(box=None, pad_edge=False, header_style="")
+    table = Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
     for column in rows[0]:
         table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right", no_wrap=True)
     for row in rows:
@@ -47,10 +47,10 @@ def _gpus() -> list[dict[str, Any]]:
         found.append(
             {
                 "gpu": name,
-                "visible GiB": round(gpu.visible_memory_bytes / GIB, 1),
+                "GiB": round(gpu.visible_memory_bytes / GIB, 1),
                 "HBM TB/s": gpu.memory_bandwidth_bytes_per_s / 1e12,
-                "16-bit TFLOPS": gpu.flops(gpu.half_precision) / 1e12,
-                "fp8 TFLOPS": gpu.peak_flops["fp8"] / 1e12 if "fp8" in gpu.peak_flops else None,
+                "TFLOPS": gpu.flops(gpu.half_precision) / 1e12,
+                "at fp8": gpu.peak_flops["fp8"] / 1e12 if "fp8" in gpu.peak_flops else None,
                 "link GB/s": gpu.nvlink_bytes_per_s / 1e9,
                 "domain": gpu.nvlink_domain_gpus,
                 "USD/h": gpu.price_usd_per_gpu_hour,

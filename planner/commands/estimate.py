@@ -101,7 +101,7 @@ def _as_json(question: Question, estimate: Estimate) -> dict[str, Any]:
 def _print(question: Question, estimate: Estimate) -> None:
     console = Console(width=WIDTH, highlight=False)
     if estimate.status != "ok":
-        console.print(f"refused: {estimate.reason}")
+        console.print(f"refused: {estimate.reason}", markup=False)
         return
     load = f"{question.concurrency} clients" if question.concurrency else f"{question.rate_rps:g} requests/s"
     console.print(f"{question.model} on {estimate.gpus} × {question.gpu}, {load}", markup=False)

@@ -8,10 +8,9 @@ from pathlib import Path
 from planner.explain import explain_plan, reasons_as_data, render_explanation
 from planner.pipeline import PlanOptions, plan_spec
 from planner.plan_file import Plan
-from planner.plan_io import read_plan
+from planner.plan_io import looks_like_plan, read_plan
 from planner.progress import Progress, interruptible, line_writer
 from planner.spec_load import load_spec
-from planner.spec_yaml import read_document
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,8 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _plan(path: Path, seed: int) -> Plan:
     """The plan of a plan file, or the one that a spec file leads to."""
-    data = read_document(path).data
-    if isinstance(data, dict) and "termination" in data:
+    if looks_like_plan(path):
         return read_plan(path)
     progress = Progress(say=line_writer(sys.stderr))
     with interruptible() as interrupt:

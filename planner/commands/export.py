@@ -12,7 +12,8 @@ from planner.plan_io import read_plan
 def run(arguments: argparse.Namespace) -> int:
     """Export; 0 when written."""
     folder = Path(arguments.output)
-    files, left_out = exported_files(read_plan(Path(arguments.plan)), arguments.to)
+    plan = Path(arguments.plan)
+    files, left_out = exported_files(read_plan(plan), arguments.to, plan.parent)
     (write_over if arguments.force else write_export)(files, folder)
     if arguments.json:
         data = {"target": arguments.to, "folder": str(folder), "files": sorted(files), "left_out": list(left_out)}

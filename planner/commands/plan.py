@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from planner.files import check_writable
 from planner.pipeline import PlanOptions, plan_spec
 from planner.plan_io import plan_to_json, write_plan
 from planner.progress import Progress, interruptible, line_writer
@@ -15,6 +16,8 @@ NO_PLAN = 1
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan; 0 with a plan, 1 without one (the reasons are printed instead)."""
+    if arguments.output:
+        check_writable(Path(arguments.output))
     progress = Progress(say=line_writer(sys.stderr))
     with progress.stage("spec"):
         loaded = load_spec(Path(arguments.spec))

@@ -1,18 +1,28 @@
-"""Kubernetes manifests: a Deployment, Service, ConfigMap and disruption budget for every queue."""
+"""Kubernetes manifests: a Deployment, Service, ConfigMap and disruption budget for every queue, and the routes."""
 
-from collections.abc import Sequence
-from math import ceil
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from planner.export import vllm
+from planner.export.labels import labels_of
 from planner.export.launch import ExportError, Launch, Launches
+from planner.export.routing_table import by_service
 
 PORT = 8000
-IMAGE = "vllm/vllm-openai:v0.24.0"
 LOAD_BYTES_PER_S = 200_000_000
+"""A slow download: what the start-up budget is reckoned with."""
 LEAST_START_S = 300
 PROBE_S = 10
+PROBE_TIMEOUT_S = 10
+"""The server answers /health from the loop that tokenises prompts: a busy one takes its time."""
+SECRET = "hugging-face"
+AMD_PREFIX = "mi300x"
 PRODUCTS = {
     "a100-sxm-40gb": "NVIDIA-A100-SXM4-40GB",
     "a100-sxm-80gb": "NVIDIA-A100-SXM4-80GB",
@@ -26,64 +36,83 @@ PRODUCTS = {
     "rtx-pro-6000-96gb": "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition",
     "v100-sxm-16gb": "Tesla-V100-SXM2-16GB",
     "v100-sxm-32gb": "Tesla-V100-SXM2-32GB",
+    "mi300x-192gb": "AMD_Instinct_MI300X_OAM",
 }
-"""Values of the label nvidia.com/gpu.product as NVIDIA's GPU feature discovery writes them."""
+"""Node labels nvidia.com/gpu.product (GPU feature discovery) and amd.com/gpu.product-name (AMD's node labeller)."""
+
+HEADER = """\
+# Replicas of {model}: {copies}. A Service spreads connections blindly; the plan counts on a router in
+# front that follows {routes}.yaml.
+"""
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What Kubernetes calls a GPU: its resource, the node label with its name, the image and its system calls."""
+
+    resource: str
+    label: str
+    product: str
+    image: str
+    seccomp: str
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value out (no anchors), and texts of several lines as blocks."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text_node(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text_node)
 
 
 def files(launched: Launches) -> dict[str, str]:
-    """Relative path → text: one manifest file for every queue."""
+    """Relative path → text: one manifest file for every queue, and one ConfigMap with the routes for the gateway.
+
+    ExportError for a GPU whose node label is not known, and for a model that lies on the machine that planned.
+    """
     queues: dict[str, list[Launch]] = {}
     for one in launched.launches:
         queues.setdefault(one.queue_label, []).append(one)
-    return {f"{label}.yaml": _text(manifests(label, some)) for label, some in queues.items()}
+    title = f"{launched.name} routes"
+    routes = labels_of([*queues, title])[title]
+    found = {}
+    for label, some in queues.items():
+        header = HEADER.format(copies=len(some), model=some[0].model, routes=routes)
+        notes = "".join(f"# {note}\n" for note in some[0].notes)
+        found[f"{label}.yaml"] = header + notes + _text(manifests(launched, label, some))
+    found[f"{routes}.yaml"] = _text([_routes(launched, routes)])
+    return found
 
 
-def _text(objects: Sequence[dict[str, Any]]) -> str:
-    return str(yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True))
+def _text(objects: Sequence[Object]) -> str:
+    return str(yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True))
 
 
-def manifests(label: str, copies: Sequence[Launch]) -> list[dict[str, Any]]:
+def manifests(launched: Launches, label: str, copies: Sequence[Launch]) -> list[Object]:
     """ConfigMap, Deployment, Service and PodDisruptionBudget of one queue."""
     first = copies[0]
+    config = _config(first)
+    selector = {"matchLabels": _selector(label)}
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": _metadata(label, first),
-            "data": {"vllm.yaml": _config(first)},
-        },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": _metadata(label, first),
-            "spec": {
-                "replicas": len(copies),
-                "selector": {"matchLabels": _selector(label)},
-                # A surge would need GPUs that the plan does not buy: one replica goes before its successor comes.
-                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-                "template": {"metadata": {"labels": _labels(label, first)}, "spec": _pod(label, copies)},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": _metadata(label, first),
-            "spec": {
-                "selector": _selector(label),
-                "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
-            },
-        },
-        {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": _metadata(label, first),
-            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(label)}},
-        },
+        _object("v1", "ConfigMap", label, first) | {"data": {"vllm.yaml": config}},
+        _object("apps/v1", "Deployment", label, first) | {"spec": _deployment(launched, label, copies, config)},
+        _object("v1", "Service", label, first) | {"spec": {"selector": _selector(label), "ports": ports}},
+        _object("policy/v1", "PodDisruptionBudget", label, first)
+        | {"spec": {"maxUnavailable": 1, "selector": selector}},
     ]
 
 
-def _metadata(label: str, one: Launch) -> dict[str, Any]:
-    return {"name": label, "labels": _labels(label, one)}
+def _object(version: str, kind: str, label: str, one: Launch) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": label, "labels": _labels(label, one)}}
 
 
 def _selector(label: str) -> dict[str, str]:
@@ -91,82 +120,127 @@ def _selector(label: str) -> dict[str, str]:
 
 
 def _labels(label: str, one: Launch) -> dict[str, str]:
-    return {**_selector(label), "app.kubernetes.io/part-of": "muxplan", "muxplan/model": one.model[:63]}
+    return {**_selector(label), "app.kubernetes.io/part-of": "muxplan", "muxplan/model": one.model}
 
 
 def _config(one: Launch) -> str:
-    settings: dict[str, object] = {"model": one.source, "host": "0.0.0.0", "port": PORT}
-    for name, value in one.arguments.items():
-        settings[f"no-{name}" if value is False else name] = True if value is False else value
-    return str(yaml.safe_dump(settings, sort_keys=False))
+    if one.local:
+        raise ExportError(
+            f"{one.model} is read from a folder of this machine, which a pod does not see: export to vllm instead."
+        )
+    return str(yaml.safe_dump(vllm.settings(one, PORT), sort_keys=False))
 
 
-def _pod(label: str, copies: Sequence[Launch]) -> dict[str, Any]:
+def _routes(launched: Launches, name: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "muxplan"}},
+        "data": {"routes.json": json.dumps(by_service(launched), indent=2) + "\n"},
+    }
+
+
+def _deployment(launched: Launches, label: str, copies: Sequence[Launch], config: str) -> Object:
     first = copies[0]
-    nodes = len({one.node for one in copies})
-    pod: dict[str, Any] = {
-        "affinity": _affinity(first),
-        "containers": [_container(first)],
+    start_s = LEAST_START_S + first.checkpoint_bytes // LOAD_BYTES_PER_S
+    digest = hashlib.sha256(config.encode()).hexdigest()[:16]
+    return {
+        "replicas": len(copies),
+        "selector": {"matchLabels": _selector(label)},
+        # A surge would need GPUs that the plan does not buy: one replica goes before its successor comes.
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        "progressDeadlineSeconds": start_s + LEAST_START_S,
+        "template": {
+            # Pods do not notice a changed ConfigMap: a changed digest replaces them.
+            "metadata": {"labels": _labels(label, first), "annotations": {"muxplan/config": digest}},
+            "spec": _pod(launched, label, copies, start_s),
+        },
+    }
+
+
+def _pod(launched: Launches, label: str, copies: Sequence[Launch], start_s: int) -> Object:
+    device = _device(copies[0].group.gpu, launched.engine_version)
+    pod: Object = {
+        "affinity": _affinity(launched, copies[0], device),
+        "tolerations": [{"key": device.resource, "operator": "Exists", "effect": "NoSchedule"}],
+        "containers": [_container(copies[0], device, start_s)],
         "volumes": [
             {"name": "config", "configMap": {"name": label}},
             # Tensor-parallel ranks exchange data through shared memory.
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}},
         ],
+        "securityContext": {"seccompProfile": {"type": device.seccomp}},
         "terminationGracePeriodSeconds": 120,
         "automountServiceAccountToken": False,
+        # A Service called vllm would set VLLM_PORT, which vLLM takes for its own.
+        "enableServiceLinks": False,
     }
-    if nodes > 1:
-        pod["topologySpreadConstraints"] = [
-            {
-                "maxSkew": ceil(len(copies) / nodes),
-                "minDomains": nodes,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "DoNotSchedule",
-                "labelSelector": {"matchLabels": _selector(label)},
-            }
-        ]
-    return pod
+    return pod | _spread(label, Counter(one.node for one in copies))
 
 
-def _affinity(one: Launch) -> dict[str, Any]:
-    key, product = _product(one.group.gpu)
-    expression = {"key": key, "operator": "In", "values": [product]}
-    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+def _spread(label: str, per_node: Mapping[str, int]) -> Object:
+    """At least as many nodes as the plan uses, none with more copies than the plan's fullest (given GPUs to spare)."""
+    if len(per_node) < 2:
+        return {}
+    constraint = {
+        "maxSkew": max(per_node.values()),
+        "minDomains": len(per_node),
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": _selector(label)},
+    }
+    return {"topologySpreadConstraints": [constraint]}
+
+
+def _affinity(launched: Launches, one: Launch, device: Device) -> Object:
+    """The nodes of the pool: by GPU, and by a label of ours where two pools have the same GPU."""
+    expressions = [{"key": device.label, "operator": "In", "values": [device.product]}]
+    if len(launched.pools_of_gpu[one.group.gpu]) > 1:
+        expressions.append({"key": "muxplan/pool", "operator": "In", "values": [one.group.pool]})
+    terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
-def _product(gpu: str) -> tuple[str, str]:
-    if gpu.startswith("mi300x"):
-        return "amd.com/gpu.product-name", "AMD_Instinct_MI300X_OAM"
+def _device(gpu: str, version: str) -> Device:
     product = PRODUCTS.get(gpu)
     if product is None:
         raise ExportError(f"{gpu}: its Kubernetes node label is not known; export to vllm instead.")
-    return "nvidia.com/gpu.product", product
+    tag = "v" + version + ".0" * (2 - version.count("."))
+    if gpu.startswith(AMD_PREFIX):
+        # ROCm maps memory between processes with calls that the default profile forbids.
+        return Device(
+            resource="amd.com/gpu",
+            label="amd.com/gpu.product-name",
+            product=product,
+            image=f"vllm/vllm-openai-rocm:{tag}",
+            seccomp="Unconfined",
+        )
+    return Device(
+        resource="nvidia.com/gpu",
+        label="nvidia.com/gpu.product",
+        product=product,
+        image=f"vllm/vllm-openai:{tag}",
+        seccomp="RuntimeDefault",
+    )
 
 
-def _container(one: Launch) -> dict[str, Any]:
-    resource = "amd.com/gpu" if one.group.gpu.startswith("mi300x") else "nvidia.com/gpu"
-    gpus = {resource: str(len(one.gpu_indices))}
-    start_s = LEAST_START_S + one.weight_bytes // LOAD_BYTES_PER_S
-    health = {"httpGet": {"path": "/health", "port": "http"}}
+def _container(one: Launch, device: Device, start_s: int) -> Object:
+    gpus = {device.resource: str(len(one.gpu_indices))}
+    health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": PROBE_TIMEOUT_S}
+    secret = {"name": SECRET, "key": "token", "optional": True}
     return {
         "name": "engine",
-        "image": IMAGE,
+        "image": device.image,
         "args": ["--config", "/etc/muxplan/vllm.yaml"],
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": {"limits": gpus, "requests": gpus},
-        "env": [
-            {
-                "name": "HF_TOKEN",
-                "valueFrom": {"secretKeyRef": {"name": "hugging-face", "key": "token", "optional": True}},
-            }
-        ],
+        "env": [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}],
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/muxplan", "readOnly": True},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
-        "startupProbe": {**health, "periodSeconds": PROBE_S, "failureThreshold": int(start_s) // PROBE_S},
+        "startupProbe": {**health, "periodSeconds": PROBE_S, "failureThreshold": -(-start_s // PROBE_S)},
         "readinessProbe": {**health, "periodSeconds": 5},
-        "livenessProbe": {**health, "periodSeconds": PROBE_S, "failureThreshold": 3},
+        "livenessProbe": {**health, "periodSeconds": PROBE_S, "failureThreshold": 6},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }

@@ -1,21 +1,24 @@
 """One launch description per engine process: what every export target starts from."""
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from planner.plan_file import EngineSettings, Group, Plan, Replica
-from planner.spec import Spec
+from planner.export import vllm_arguments
+from planner.export.labels import labels_of
+from planner.export.vllm_arguments import Argument
+from planner.plan_file import EngineSettings, Group, Plan, Replica, Route
+from planner.spec import Model
+from planner.spec_load import spec_from_plan
+from profiles.engines import load_engine
 from profiles.errors import PlanningError
+from profiles.layout import Layout
+from profiles.memory import weight_bytes_per_rank
 from profiles.models import ModelArchitecture, load_model
-from profiles.precision import Quantization
+from profiles.precision import KvDtype
 
 FIRST_PORT = 8000
-LABEL_LENGTH = 52
-LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-
-Argument = str | int | float | bool
+ENGINE = "vllm"
 
 
 class ExportError(PlanningError):
@@ -30,143 +33,152 @@ class Launch:
     queue_label: str
     model: str
     source: str
+    """What vLLM loads: a Hugging Face name, or the folder of a local config.json."""
+    local: bool
     group: Group
     node: str
     gpu_indices: tuple[int, ...]
     port: int
     arguments: Mapping[str, Argument]
-    weight_bytes: int
+    checkpoint_bytes: int
+    """Bytes that are fetched and loaded at a start."""
+    notes: tuple[str, ...]
+    """Where the settings are not the plan's own, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launches:
-    """The processes of a plan, and the models that are known only by measurement and have none."""
+    """The processes of a plan; the models that are known only by measurement and have none; who sends what where."""
 
+    name: str
     launches: tuple[Launch, ...]
     left_out: tuple[str, ...]
+    routes: Mapping[str, tuple[Route, ...]]
+    routers: Mapping[str, str]
+    engine_version: str
+    pools_of_gpu: Mapping[str, tuple[str, ...]]
+    """GPU → pools of the plan that have it."""
 
 
-def launches_of(plan: Plan) -> Launches:
-    """The launch descriptions of a plan. ExportError when it has no groups or a replica that vLLM would refuse."""
+def launches_of(plan: Plan, folder: Path = Path()) -> Launches:
+    """The launch descriptions of a plan; files that its spec names are relative to `folder`, the plan's own.
+
+    ExportError when it has no groups, is for another engine, or has a replica that vLLM would refuse.
+    """
     if not plan.groups:
         raise ExportError("there is no plan to export: it says why there is none.")
-    spec = Spec.model_validate(plan.spec, strict=False)
-    architectures = {m.name: m.architecture for m in spec.models}
-    labels = _labels([g.queue for g in plan.groups])
-    found: list[Launch] = []
-    left_out: dict[str, None] = {}
-    ports: dict[str, int] = {}
-    copies: dict[str, int] = {}
+    spec = spec_from_plan(plan.spec, folder).spec
+    engine = load_engine(plan.engine)
+    if engine.name != ENGINE:
+        raise ExportError(f"the plan is for the engine {engine.name}: only {ENGINE} is exported.")
     for group in plan.groups:
-        if group.kind != "dedicated":
-            raise ExportError(f"{group.id} is {group.kind}, which is planned as what-if only: it is not exported.")
-        replica = group.replicas[0]
-        if replica.engine is None:
-            left_out[replica.model] = None
-            continue
-        node = group.gpu_ids[0].node
-        copy = copies.setdefault(group.queue, 0)
-        copies[group.queue] += 1
-        port = ports.setdefault(node, FIRST_PORT)
-        ports[node] += 1
-        found.append(_launch(group, replica, replica.engine, (labels[group.queue], copy, port), architectures))
-    return Launches(launches=tuple(found), left_out=tuple(left_out))
+        _check_kind(group)
+    exported = [(g, g.replicas[0].engine) for g in plan.groups]
+    places = _places(plan)
+    models = {m.name: m for m in spec.models}
+    pools: dict[str, tuple[str, ...]] = {}
+    for group in plan.groups:
+        known = pools.get(group.gpu, ())
+        pools[group.gpu] = known if group.pool in known else (*known, group.pool)
+    return Launches(
+        name=plan.name,
+        launches=tuple(
+            _launch(g, engine, places[g.id], _loaded(models.get(g.replicas[0].model), g.replicas[0], folder))
+            for g, engine in exported
+            if engine is not None
+        ),
+        left_out=tuple(dict.fromkeys(g.replicas[0].model for g, engine in exported if engine is None)),
+        routes=plan.routes,
+        routers={w.name: w.router for w in spec.workloads},
+        engine_version=engine.version,
+        pools_of_gpu=pools,
+    )
 
 
-def _launch(
-    group: Group,
-    replica: Replica,
-    engine: EngineSettings,
-    place: tuple[str, int, int],
-    architectures: Mapping[str, str | None],
-) -> Launch:
-    label, copy, port = place
-    source = architectures.get(replica.model)
-    if source is None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a process stands among the others."""
+
+    queue_label: str
+    copy: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A model's architecture, and what vLLM loads it from."""
+
+    architecture: ModelArchitecture
+    source: str
+    local: bool
+
+
+def _check_kind(group: Group) -> None:
+    if group.kind != "dedicated" or len(group.replicas) != 1:
+        raise ExportError(f"{group.id} is {group.kind}, which is planned as what-if only: it is not exported.")
+
+
+def _places(plan: Plan) -> dict[str, _Place]:
+    """Labels, copy numbers and ports of the groups that run an engine; a node's ports go up from FIRST_PORT."""
+    running = [g for g in plan.groups if g.replicas[0].engine is not None]
+    labels = labels_of(g.queue for g in running)
+    copies: dict[str, int] = {}
+    ports: dict[str, int] = {}
+    found: dict[str, _Place] = {}
+    for group in running:
+        node = group.gpu_ids[0].node if group.gpu_ids else ""
+        copy, port = copies.get(group.queue, 0), ports.get(node, FIRST_PORT)
+        copies[group.queue], ports[node] = copy + 1, port + 1
+        found[group.id] = _Place(queue_label=labels[group.queue], copy=copy, port=port)
+    if len(found) != len(running):
+        raise ExportError("two groups of the plan have the same id.")
+    return found
+
+
+def _loaded(model: Model | None, replica: Replica, folder: Path) -> _Loaded:
+    if model is None or model.architecture is None:
         raise ExportError(f"{replica.model} has no architecture in the plan's spec.")
-    architecture = load_model(source)
-    _check(group, replica, engine, architecture)
+    named = model.architecture
+    if "/" not in named and "\\" not in named and not named.endswith(".json"):
+        architecture = load_model(named)
+        return _Loaded(architecture=architecture, source=architecture.hf_id or named, local=False)
+    path = folder / named
+    architecture = load_model(str(path.resolve()))
+    return _Loaded(architecture=architecture, source=str(path.resolve().parent), local=True)
+
+
+def _launch(group: Group, engine: EngineSettings, place: _Place, loaded: _Loaded) -> Launch:
+    replica, architecture = group.replicas[0], loaded.architecture
+    reason = vllm_arguments.refusal(group, replica, engine, architecture)
+    if reason is not None:
+        raise ExportError(f"{group.id} ({replica.model}): {reason}.")
     return Launch(
-        label=f"{label}-{copy}",
-        queue_label=label,
+        label=f"{place.queue_label}-{place.copy}",
+        queue_label=place.queue_label,
         model=replica.model,
-        source=architecture.hf_id or source,
+        source=loaded.source,
+        local=loaded.local,
         group=group,
         node=group.gpu_ids[0].node,
         gpu_indices=tuple(g.index for g in group.gpu_ids),
-        port=port,
-        arguments=_arguments(group, replica, engine, architecture),
-        weight_bytes=max(replica.memory_bytes - engine.kv_cache_memory_bytes, 0),
+        port=place.port,
+        arguments=vllm_arguments.arguments(group, replica, engine, architecture),
+        checkpoint_bytes=_checkpoint_bytes(architecture),
+        notes=_notes(replica, engine, architecture),
     )
 
 
-def _check(group: Group, replica: Replica, engine: EngineSettings, architecture: ModelArchitecture) -> None:
-    """What vLLM's own argument check lets pass and its start then refuses, and what it refuses at once."""
-    nodes = {g.node for g in group.gpu_ids}
-    if len(nodes) > 1:
-        raise ExportError(
-            f"{group.id} spans {len(nodes)} nodes: vLLM needs a Ray cluster for that, which is not exported yet."
-        )
-    if engine.max_num_batched_tokens < engine.max_num_seqs:
-        raise ExportError(f"{group.id}: max_num_batched_tokens is below max_num_seqs, which vLLM refuses.")
-    if group.pp > architecture.layers:
-        raise ExportError(
-            f"{group.id}: pp {group.pp} is more than the {architecture.layers} layers of {replica.model}."
-        )
-    if replica.kv_tokens and replica.kv_tokens < engine.max_model_len and architecture.sliding_window is None:
-        raise ExportError(
-            f"{group.id}: its KV cache holds {replica.kv_tokens} tokens, one request may have {engine.max_model_len}."
-        )
+def _checkpoint_bytes(architecture: ModelArchitecture) -> int:
+    """Weights as they are stored, whatever they are loaded as."""
+    stored = Layout(quantization=architecture.dtype, kv_dtype=KvDtype.BF16, tp=1, pp=1, ep=1)
+    return weight_bytes_per_rank(architecture, stored)
 
 
-def _arguments(
-    group: Group, replica: Replica, engine: EngineSettings, architecture: ModelArchitecture
-) -> dict[str, Argument]:
-    found: dict[str, Argument] = {
-        "served-model-name": replica.model,
-        "tensor-parallel-size": group.tp,
-        "pipeline-parallel-size": group.pp,
-        "max-model-len": engine.max_model_len,
-        "max-num-seqs": engine.max_num_seqs,
-        "max-num-batched-tokens": engine.max_num_batched_tokens,
-        "gpu-memory-utilization": engine.gpu_memory_utilization,
-    }
-    if replica.kv_tokens:
-        found["kv-cache-memory-bytes"] = engine.kv_cache_memory_bytes
-        found["kv-cache-dtype"] = "fp8" if engine.kv_cache_dtype == "fp8" else "auto"
-        found["enable-prefix-caching"] = engine.enable_prefix_caching
-    if architecture.kind == "embed":
-        found["runner"] = "pooling"
-    if engine.enable_expert_parallel:
-        found["enable-expert-parallel"] = True
-    found.update(_precision(replica, architecture))
-    return found
-
-
-def _precision(replica: Replica, architecture: ModelArchitecture) -> dict[str, Argument]:
-    """vLLM reads a checkpoint's own format by itself; another one is asked for, or needs a checkpoint of its own."""
-    asked = Quantization(replica.quantization)
-    if asked in (Quantization.BF16, Quantization.FP16):
-        return {"dtype": "bfloat16" if asked is Quantization.BF16 else "float16"}
-    if asked is Quantization.FP32:
-        return {"dtype": "float32"}
-    if asked is architecture.dtype:
-        return {}
-    if asked is Quantization.FP8:
-        return {"quantization": "fp8"}
-    raise ExportError(
-        f"{replica.model} in {asked}: vLLM cannot make it from the {architecture.dtype} checkpoint; name one that is"
-        f" quantised so (a config.json by path) as its architecture."
+def _notes(replica: Replica, engine: EngineSettings, architecture: ModelArchitecture) -> tuple[str, ...]:
+    tokens = vllm_arguments.step_tokens(engine, architecture)
+    if tokens == engine.max_num_batched_tokens:
+        return ()
+    return (
+        f"max-num-batched-tokens is {tokens}, not the plan's {engine.max_num_batched_tokens}: vLLM never splits the"
+        " prompts of an encoder.",
     )
-
-
-def _labels(queues: list[str]) -> dict[str, str]:
-    """A short safe label for every queue; a hash tells apart what would collide."""
-    found: dict[str, str] = {}
-    for queue in dict.fromkeys(queues):
-        plain = re.sub(r"[^a-z0-9]+", "-", queue.lower()).strip("-") or "queue"
-        digest = hashlib.sha256(queue.encode()).hexdigest()[:6]
-        if len(plain) > LABEL_LENGTH or plain in found.values() or not LABEL.fullmatch(plain):
-            plain = f"{plain[: LABEL_LENGTH - 7].strip('-')}-{digest}"
-        found[queue] = plain
-    return found

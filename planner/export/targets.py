@@ -1,24 +1,27 @@
 """Export targets by name, and writing what they give."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from planner.export import kubernetes, vllm
 from planner.export.launch import ExportError, Launches, launches_of
+from planner.export.validate import can_validate, manifest_faults
 from planner.files import OutputError, atomic_write_text
 from planner.plan_file import Plan
 from profiles.catalogue_files import nearest
 
 MANIFEST = "muxplan-export.json"
-TARGETS: Mapping[str, Callable[[Launches], dict[str, str]]] = {"vllm": vllm.files, "kubernetes": kubernetes.files}
 
 
-def exported_files(plan: Plan, target: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(relative path → text, models that are left out). ExportError for an unknown target or a plan it cannot take."""
+def exported_files(plan: Plan, target: str, folder: Path = Path()) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(relative path → text, models that are left out). Files that the plan names are relative to `folder`.
+
+    ExportError for an unknown target or a plan it cannot take.
+    """
     if target not in TARGETS:
         raise ExportError(f"there is no target '{target[:40]}': {', '.join(TARGETS)}.{nearest(target, TARGETS)}")
-    launched = launches_of(plan)
+    launched = launches_of(plan, folder)
     if not launched.launches:
         raise ExportError("the plan has no model that an engine can run: all are known only by measurement.")
     return TARGETS[target](launched), launched.left_out
@@ -44,19 +47,47 @@ def write_over(files: Mapping[str, str], folder: Path) -> None:
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
     old = _ours(folder)
+    # Listed before they are written: an export that is interrupted can be repeated without --force.
+    _list(folder, {*old, *files})
     for name, text in files.items():
         atomic_write_text(folder / name, text)
-    atomic_write_text(folder / MANIFEST, json.dumps(sorted(files), indent=2) + "\n")
     for name in set(old) - set(files):
-        (folder / name).unlink(missing_ok=True)
+        _remove(folder / name)
+    _list(folder, files)
+
+
+def _kubernetes(launched: Launches) -> dict[str, str]:
+    """The manifests, checked against the API's schemas where the validator is installed."""
+    found = kubernetes.files(launched)
+    faults = manifest_faults(found) if can_validate() else []
+    if faults:
+        raise ExportError(f"the manifests are not what Kubernetes takes: {faults[0]}.")
+    return found
+
+
+TARGETS: Mapping[str, Callable[[Launches], dict[str, str]]] = {"vllm": vllm.files, "kubernetes": _kubernetes}
+
+
+def _list(folder: Path, names: Iterable[str]) -> None:
+    atomic_write_text(folder / MANIFEST, json.dumps(sorted(names), indent=2) + "\n")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be removed: {error.strerror}.") from error
 
 
 def _present(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    try:
+        return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def _ours(folder: Path) -> list[str]:
-    """Names that our manifest lists and that stand in the folder itself."""
+    """Names that our manifest lists and that are plain files in the folder itself."""
     path = folder / MANIFEST
     if not path.is_file():
         return []
@@ -64,4 +95,6 @@ def _ours(folder: Path) -> list[str]:
         names = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ExportError(f"{path} cannot be read: {error}.") from error
-    return [n for n in names if isinstance(n, str) and Path(n).name == n]
+    if not isinstance(names, list):
+        raise ExportError(f"{path} is no list of files: remove it, or choose another folder.")
+    return [n for n in names if isinstance(n, str) and Path(n).name == n and (folder / n).is_file()]

@@ -7,27 +7,46 @@ from collections.abc import Mapping
 import yaml
 
 from planner.export.launch import Launch, Launches
+from planner.export.routing_table import by_replica
+from planner.export.vllm_arguments import Argument
 
 HEADER = "# vLLM settings of one replica; launch.sh has the line that starts it\n"
+SCRIPT_HEAD = """\
+#!/bin/sh
+# sh launch.sh NODE: start the replicas of one node and wait for them; stopping the script stops them.
+# routes.json says which share of every workload goes to which replica: a router in front has to do that."""
+SCRIPT_START = """\
+set -eu
+cd -- "$(dirname -- "$0")"
+pids=
+stop() { kill $pids 2>/dev/null || true; }
+trap stop INT TERM"""
+SCRIPT_END = """\
+failed=0
+for pid in $pids; do wait "$pid" || failed=1; done
+exit $failed"""
 
 
 def files(launched: Launches) -> dict[str, str]:
-    """Relative path → text: `<label>.yaml` each, `launch.sh` with every command line, `launch.json` for programs."""
-    found = {f"{one.label}.yaml": HEADER + _config(one) for one in launched.launches}
+    """Relative path → text: `<label>.yaml` each, `launch.sh` with every command line, `launch.json` and `routes.json`
+    for programs.
+    """
+    found = {f"{one.label}.yaml": _config_file(one) for one in launched.launches}
     found["launch.sh"] = _script(launched)
     found["launch.json"] = json.dumps([_entry(one) for one in launched.launches], indent=2) + "\n"
+    found["routes.json"] = json.dumps(by_replica(launched), indent=2) + "\n"
     return found
 
 
-def _config(one: Launch) -> str:
-    """Flat keys as vLLM's flags without dashes; false switches are written as their negative flag."""
-    settings: dict[str, object] = {"model": one.source, "host": "0.0.0.0", "port": one.port}
+def settings(one: Launch, port: int) -> dict[str, Argument]:
+    """vLLM's config file as data: flags without dashes; a switch that is off is written as its negative flag."""
+    found: dict[str, Argument] = {"model": one.source, "host": "0.0.0.0", "port": port}
     for name, value in one.arguments.items():
         if value is False:
-            settings[f"no-{name}"] = True
+            found[f"no-{name}"] = True
         else:
-            settings[name] = value
-    return str(yaml.safe_dump(settings, sort_keys=False))
+            found[name] = value
+    return found
 
 
 def command(one: Launch) -> list[str]:
@@ -36,23 +55,33 @@ def command(one: Launch) -> list[str]:
 
 
 def environment(one: Launch) -> dict[str, str]:
-    """Variables that bind the replica to its GPUs."""
+    """Variables that bind the replica to its GPUs (vLLM on ROCm reads the same one)."""
     return {"CUDA_VISIBLE_DEVICES": ",".join(str(i) for i in one.gpu_indices)}
 
 
+def _config_file(one: Launch) -> str:
+    notes = "".join(f"# {note}\n" for note in one.notes)
+    return HEADER + notes + str(yaml.safe_dump(settings(one, one.port), sort_keys=False))
+
+
 def _script(launched: Launches) -> str:
-    lines = ["#!/bin/sh", "# sh launch.sh NODE: start the replicas of one node, from this folder, and wait for them."]
-    lines += [f"# Not started: {name} is known only by measurement." for name in launched.left_out]
-    lines += ["set -eu", 'case "${1:-}" in']
     by_node: dict[str, list[Launch]] = {}
     for one in launched.launches:
         by_node.setdefault(one.node, []).append(one)
+    lines = [SCRIPT_HEAD]
+    lines += [f"# Not started: {_one_line(n)} is known only by measurement." for n in launched.left_out]
+    lines += [SCRIPT_START, 'case "${1:-}" in']
     for node, some in by_node.items():
         lines.append(f"  {shlex.quote(node)})")
-        lines += [f"    {_shell(environment(one), command(one))} &" for one in some]
-        lines.append("    wait ;;")
+        lines += [f'    {_shell(environment(one), command(one))} & pids="$pids $!"' for one in some]
+        lines.append("    ;;")
     names = " ".join(shlex.quote(node) for node in by_node)
-    return "\n".join([*lines, f"  *) echo 'usage: sh launch.sh NODE, one of:' {names} >&2; exit 2 ;;", "esac"]) + "\n"
+    lines += [f"  *) echo 'usage: sh launch.sh NODE, one of:' {names} >&2; exit 2 ;;", "esac", SCRIPT_END]
+    return "\n".join(lines) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _shell(variables: Mapping[str, str], words: list[str]) -> str:

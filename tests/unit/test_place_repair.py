@@ -44,9 +44,8 @@ def test_a_group_that_a_spread_rule_needs_is_lifted_last() -> None:
 def test_larger_groups_and_those_lifted_too_often_stay() -> None:
     problem = make(sizes=[8, 4, 2, 2], racks=[0, 0], kinds=[0, 1, 2, 3])
     state = standing(problem, {0: 0, 1: 1, 2: 1})
-    small = replace(problem, group_gpus=problem.group_gpus)
     assert cheapest_eviction(state, 3, {}) == ((1,), ())
-    full = standing(small, {0: 0})
+    full = standing(problem, {0: 0})
     put(full, 1, (1,))
     put(full, 2, (1,))
     full.total[1] = 0

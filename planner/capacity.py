@@ -39,6 +39,8 @@ class ReplicaLimits:
     max_model_len: int
     kv_tokens: int
     embed: bool = False
+    whole_prompts: bool = False
+    """A prompt is never cut into chunks."""
     balanced: bool = True
     """The router sends a request to the least loaded copy."""
 

@@ -140,6 +140,13 @@ def _resolve(question: Question) -> Resolved:
     batched = question.max_num_batched_tokens or defaults.max_num_batched_tokens
     seqs = min(question.max_num_seqs or defaults.max_num_seqs, batched)
     length = question.input_tokens + question.output_tokens
+    if model.encoder_only and batched < length:
+        if question.max_num_batched_tokens is not None:
+            raise ProfileError(
+                f"max_num_batched_tokens {batched} is below the {length} tokens of a request: {question.model} is an"
+                " encoder, whose prompts are not cut."
+            )
+        batched = length
     return Resolved(model=model, gpu=gpu, engine=engine, layout=layout, seqs=seqs, batched=batched, length=length)
 
 
@@ -184,6 +191,7 @@ def _cell(question: Question, found: Resolved, table: StepTable, budget: MemoryB
         max_model_len=found.length,
         router=Router.LEAST_LOADED,
         embed=found.model.kind == "embed",
+        whole_prompts=found.model.encoder_only,
     )
 
 

@@ -23,7 +23,7 @@ from planner.capacity import (
 from planner.demand import Demand, WorkloadDemand
 from planner.fleet import Pool
 from planner.queues import LlmServing, Queue, Template
-from planner.templates import SEQUENCE_LIMITS, TOKEN_BUDGETS, Layouted, Refused
+from planner.templates import SEQUENCE_LIMITS, Layouted, Refused
 from profiles.layout import Refusal
 from profiles.memory import MemoryBudget, sequence_kv_tokens
 
@@ -170,15 +170,17 @@ def _limits(one: Layouted, mix: Mix, budget: MemoryBudget, seqs: int, tokens: in
         max_model_len=one.model.max_model_len,
         kv_tokens=int(cache_tokens),
         embed=one.model.architecture.kind == "embed",
+        whole_prompts=one.model.architecture.encoder_only,
         balanced=mix.balanced,
     )
 
 
 def _misses_alone(one: Layouted, mix: Mix) -> list[Miss]:
-    budget = one.budget(SEQUENCE_LIMITS[0], TOKEN_BUDGETS[-1])
-    tokens = TOKEN_BUDGETS[-1]
+    tokens = one.token_budgets[-1]
+    budget = one.budget(SEQUENCE_LIMITS[0], tokens)
     if isinstance(budget, Refusal):
-        budget, tokens = one.budget(SEQUENCE_LIMITS[0], TOKEN_BUDGETS[0]), TOKEN_BUDGETS[0]
+        tokens = one.token_budgets[0]
+        budget = one.budget(SEQUENCE_LIMITS[0], tokens)
     if isinstance(budget, Refusal):
         return []
     limits = _limits(one, mix, budget, SEQUENCE_LIMITS[0], tokens)
@@ -206,7 +208,7 @@ def _with_best_settings(one: Layouted, mix: Mix) -> Queue | None:
     """The layout with the token budget and sequence limit of largest analytic capacity; None if no setting fits."""
     fluid = _fluid_limit(one, mix)
     best: _Chosen | None = None
-    for tokens in TOKEN_BUDGETS:
+    for tokens in one.token_budgets:
         best = _better(best, _tried(one, mix, (min(256, tokens), tokens), fluid.rate_rps))
     if best is not None:
         tokens = best.limits.max_num_batched_tokens
@@ -239,10 +241,10 @@ class _Chosen:
 
 def _fluid_limit(one: Layouted, mix: Mix) -> FluidLimit:
     """The fluid limit over every setting of the grid: most sequences, largest step, and the KV of the smallest."""
-    budget = one.budget(SEQUENCE_LIMITS[0], TOKEN_BUDGETS[0])
+    budget = one.budget(SEQUENCE_LIMITS[0], one.token_budgets[0])
     if isinstance(budget, Refusal):
         raise ValueError(f"{one.id} does not fit at the smallest settings: it is no layout that runs")
-    return fluid_limit(one.table, _limits(one, mix, budget, SEQUENCE_LIMITS[-1], TOKEN_BUDGETS[-1]), mix.fine)
+    return fluid_limit(one.table, _limits(one, mix, budget, SEQUENCE_LIMITS[-1], one.token_budgets[-1]), mix.fine)
 
 
 def _tried(one: Layouted, mix: Mix, settings: tuple[int, int], fluid: float) -> _Chosen | None:

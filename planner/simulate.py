@@ -189,6 +189,7 @@ def _settings(cell: LlmCell) -> IntArray:
             cell.table.schedule_lag_steps,
             cell.max_model_len,
             int(cell.router),
+            int(cell.whole_prompts),
         ],
         dtype=np.int64,
     )

@@ -40,7 +40,7 @@ REPLICA_INTS = 12
 CLOCK, LAST_START, FRONT_FREE, NEXT_EVENT = range(4)
 REPLICA_TIMES = 4
 # Settings of the cell.
-KV_BLOCKS, BLOCK, SEATS, BUDGET, EMBED, STAGES, LAG, MAX_LEN, ROUTER = range(9)
+KV_BLOCKS, BLOCK, SEATS, BUDGET, EMBED, STAGES, LAG, MAX_LEN, ROUTER, WHOLE = range(10)
 # Scalars of the step table.
 OVERHEAD_S, PREFILL_FACTOR, FLOOR_S, SEND_S, FRONT_S, FRONT_IN_S, FRONT_OUT_S, CLIENT_S = range(8)
 # Totals: first the components, in the order of step_table.Component.
@@ -332,6 +332,8 @@ def _admit(run: Run, rep: int, slot: int, budget: int, seen_s: float) -> tuple[i
         done = requests[r, CACHED]
         total = requests[r, INPUT] + requests[r, GENERATED]
         chunk = min(total - done, budget - tokens)
+        if chunk < total - done and run.settings[WHOLE] == 1:
+            break
         opened = _blocks(done + chunk, block)
         if opened > run.settings[KV_BLOCKS] - me[USED]:
             break

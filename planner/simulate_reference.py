@@ -306,6 +306,8 @@ class Simulation:
             if len(replica.running) == self.cell.max_num_seqs or request.visible_s > seen_s or request.sampling:
                 return
             tokens = min(request.known - request.computed, self.cell.max_num_batched_tokens - step.tokens)
+            if self.cell.whole_prompts and tokens < request.known - request.computed:
+                return
             if not self.allocate(replica, request, tokens):
                 return
             replica.running.append(replica.waiting.popleft())

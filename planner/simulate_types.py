@@ -41,7 +41,7 @@ class LlmCell:
     """LLM replicas behind one router. `kv_blocks`: usable blocks of one replica, of `block_tokens` tokens each.
 
     `embed`: a model that only reads its prompt: a request is done, and its KV freed, when the prompt is processed;
-    its output tokens count as none.
+    its output tokens count as none. `whole_prompts`: a prompt is never cut (encoders attend over all of it at once).
     """
 
     table: StepTable
@@ -53,6 +53,7 @@ class LlmCell:
     max_model_len: int
     router: Router = Router.ROUND_ROBIN
     embed: bool = False
+    whole_prompts: bool = False
 
     def __post_init__(self) -> None:
         for name in ("copies", "kv_blocks", "block_tokens", "max_num_seqs", "max_model_len"):
@@ -62,6 +63,11 @@ class LlmCell:
             # vLLM refuses the same: a step must have room for one token of every running sequence.
             raise ValueError(
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs ({self.max_num_seqs})"
+            )
+        if self.whole_prompts and self.max_num_batched_tokens < self.max_model_len:
+            raise ValueError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_model_len ({self.max_model_len})"
+                " of a model whose prompts cannot be cut"
             )
         if self.table.schedule_lag_steps not in (0, 1):
             raise ValueError(f"schedule_lag_steps must be 0 or 1, got {self.table.schedule_lag_steps}")

@@ -28,7 +28,7 @@ from profiles.gpus import Gpu, gpu_names, inline_gpu, load_gpu
 from profiles.latency_table import LatencyTable, read_latency_tables
 from profiles.lengths import LengthDistribution, load_lengths, moment_lengths, trace_lengths
 from profiles.models import load_model
-from profiles.precision import KvDtype, Quantization
+from profiles.precision import KvDtype, Quantization, loads_as
 from profiles.units import s_from_ms
 
 BITS_PER_BYTE = 8
@@ -307,6 +307,12 @@ class Resolver:
                 self.faults.append(self.loaded.fault(("models", index, "quantizations", position), what))
             else:
                 found.append(Quantization(name))
+        for other in found:
+            if not loads_as(native, other):
+                self.assumptions.append(
+                    f"{model.name}: {other} needs a checkpoint stored so; that of {model.architecture} is {native}, and"
+                    " an export of such a plan is refused"
+                )
         return tuple(found)
 
     def _default_length(self, model: Model, most: int, workloads: tuple[WorkloadDemand, ...]) -> int:

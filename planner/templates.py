@@ -45,6 +45,11 @@ class Layouted:
     table: StepTable
     packed: PackedTable
 
+    @property
+    def token_budgets(self) -> tuple[int, ...]:
+        """The grid of max_num_batched_tokens, ascending: from the longest prompt on where prompts cannot be cut."""
+        return token_budgets(self.model)
+
     def budget(self, max_num_seqs: int, max_num_batched_tokens: int) -> MemoryBudget | Refusal:
         """Memory at these settings, or why they do not fit."""
         memory = EngineMemory(
@@ -70,6 +75,13 @@ class Refused:
     sentence: str
 
 
+def token_budgets(model: ModelPlan) -> tuple[int, ...]:
+    """The grid of max_num_batched_tokens for a model; empty for an encoder with longer prompts than the grid has."""
+    if not model.architecture.encoder_only:
+        return TOKEN_BUDGETS
+    return tuple(tokens for tokens in TOKEN_BUDGETS if tokens >= model.max_model_len)
+
+
 def layouts(model: ModelPlan, pool: Pool, engine: Engine) -> tuple[list[Layouted], list[Refused]]:
     """All layouts of a model on a pool: those that run, with their step tables, and those that do not, with reasons."""
     found: list[Layouted] = []
@@ -80,7 +92,7 @@ def layouts(model: ModelPlan, pool: Pool, engine: Engine) -> tuple[list[Layouted
         reason = _reason_against(model, pool, layout)
         if reason is None:
             one = _tabulated(name, model, pool, layout, engine)
-            budget = one.budget(SEQUENCE_LIMITS[0], TOKEN_BUDGETS[0])
+            budget = one.budget(SEQUENCE_LIMITS[0], one.token_budgets[0])
             if not isinstance(budget, Refusal):
                 found.append(one)
                 continue
@@ -121,6 +133,11 @@ def _reason_against(model: ModelPlan, pool: Pool, layout: Layout) -> str | None:
         return (
             f"{model.name} takes at most {model.architecture.max_position_embeddings} tokens,"
             f" max_model_len asks for {model.max_model_len}."
+        )
+    if not token_budgets(model):
+        return (
+            f"{model.name} is an encoder, whose prompts are not cut: max_model_len {model.max_model_len} is above the"
+            f" largest planned step of {TOKEN_BUDGETS[-1]} tokens."
         )
     refusal = layout_refusal(model.architecture, layout) or format_refusal(layout, pool.gpu)
     return refusal.sentence if refusal else None

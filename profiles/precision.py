@@ -54,6 +54,8 @@ class Execution(StrEnum):
     WEIGHT_ONLY = "weight_only"
 
 
+PLAIN = frozenset({Quantization.FP32, Quantization.BF16, Quantization.FP16})
+"""Formats that are no quantisation: a dtype of their own."""
 EXPERTS_ONLY = frozenset({Quantization.MXFP4})
 GROUPED = frozenset({Quantization.INT4, Quantization.AWQ, Quantization.GPTQ})
 NATIVE_UNIT: Mapping[Quantization, str] = {
@@ -114,6 +116,13 @@ def execution(quantization: Quantization, peak_flops: Mapping[str, float]) -> Ex
         return Execution.NATIVE
     needed = WEIGHT_ONLY_NEEDS.get(quantization)
     return Execution.WEIGHT_ONLY if needed in peak_flops else None
+
+
+def loads_as(stored: Quantization, asked: Quantization) -> bool:
+    """Whether vLLM can run a checkpoint stored in one format in another: 16 or 32 bit as each other, and as fp8 made
+    at the start (`--quantization fp8`); anything else needs a checkpoint that is stored so.
+    """
+    return asked is stored or (stored in PLAIN and (asked in PLAIN or asked is Quantization.FP8))
 
 
 def kv_runs(kv_dtype: KvDtype, peak_flops: Mapping[str, float]) -> bool:

@@ -86,8 +86,7 @@ def files(launched: Launches) -> dict[str, str]:
     found = {}
     for label, some in queues.items():
         header = HEADER.format(copies=len(some), model=some[0].model, routes=routes)
-        notes = "".join(f"# {note}\n" for note in some[0].notes)
-        found[f"{label}.yaml"] = header + notes + _text(manifests(launched, label, some))
+        found[f"{label}.yaml"] = header + _text(manifests(launched, label, some))
     found[f"{routes}.yaml"] = _text([_routes(launched, routes)])
     return found
 

@@ -42,8 +42,6 @@ class Launch:
     arguments: Mapping[str, Argument]
     checkpoint_bytes: int
     """Bytes that are fetched and loaded at a start."""
-    notes: tuple[str, ...]
-    """Where the settings are not the plan's own, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +162,6 @@ def _launch(group: Group, engine: EngineSettings, place: _Place, loaded: _Loaded
         port=place.port,
         arguments=vllm_arguments.arguments(group, replica, engine, architecture),
         checkpoint_bytes=_checkpoint_bytes(architecture),
-        notes=_notes(replica, engine, architecture),
     )
 
 
@@ -172,13 +169,3 @@ def _checkpoint_bytes(architecture: ModelArchitecture) -> int:
     """Weights as they are stored, whatever they are loaded as."""
     stored = Layout(quantization=architecture.dtype, kv_dtype=KvDtype.BF16, tp=1, pp=1, ep=1)
     return weight_bytes_per_rank(architecture, stored)
-
-
-def _notes(replica: Replica, engine: EngineSettings, architecture: ModelArchitecture) -> tuple[str, ...]:
-    tokens = vllm_arguments.step_tokens(engine, architecture)
-    if tokens == engine.max_num_batched_tokens:
-        return ()
-    return (
-        f"max-num-batched-tokens is {tokens}, not the plan's {engine.max_num_batched_tokens}: vLLM never splits the"
-        " prompts of an encoder.",
-    )

@@ -60,8 +60,7 @@ def environment(one: Launch) -> dict[str, str]:
 
 
 def _config_file(one: Launch) -> str:
-    notes = "".join(f"# {note}\n" for note in one.notes)
-    return HEADER + notes + str(yaml.safe_dump(settings(one, one.port), sort_keys=False))
+    return HEADER + str(yaml.safe_dump(settings(one, one.port), sort_keys=False))
 
 
 def _script(launched: Launches) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from planner.plan_file import EngineSettings, Group, Replica
 from profiles.models import ModelArchitecture
-from profiles.precision import Quantization
+from profiles.precision import Quantization, loads_as
 
 Argument = str | int | float | bool
 
@@ -29,7 +29,7 @@ def arguments(group: Group, replica: Replica, engine: EngineSettings, model: Mod
         "pipeline-parallel-size": group.pp,
         "max-model-len": engine.max_model_len,
         "max-num-seqs": engine.max_num_seqs,
-        "max-num-batched-tokens": step_tokens(engine, model),
+        "max-num-batched-tokens": engine.max_num_batched_tokens,
         "gpu-memory-utilization": engine.gpu_memory_utilization,
     }
     if replica.kv_tokens:
@@ -46,12 +46,6 @@ def arguments(group: Group, replica: Replica, engine: EngineSettings, model: Mod
     elif asked is not model.dtype:
         found["quantization"] = "fp8"
     return found
-
-
-def step_tokens(engine: EngineSettings, model: ModelArchitecture) -> int:
-    """The token budget of a step: at least the longest prompt for an encoder, whose prompts vLLM never splits."""
-    budget = engine.max_num_batched_tokens
-    return max(budget, engine.max_model_len) if model.encoder_only else budget
 
 
 def _refusals(group: Group, replica: Replica, engine: EngineSettings, model: ModelArchitecture) -> Iterator[str | None]:
@@ -75,7 +69,12 @@ def _places(group: Group) -> str | None:
 def _limits(engine: EngineSettings, model: ModelArchitecture) -> str | None:
     if engine.max_model_len > model.max_position_embeddings:
         return f"max_model_len {engine.max_model_len} is above the {model.max_position_embeddings} of {model.name}"
-    if step_tokens(engine, model) < engine.max_num_seqs:
+    if model.encoder_only and engine.max_num_batched_tokens < engine.max_model_len:
+        return (
+            f"max_num_batched_tokens {engine.max_num_batched_tokens} is below max_model_len {engine.max_model_len},"
+            " and vLLM never cuts the prompts of an encoder"
+        )
+    if engine.max_num_batched_tokens < engine.max_num_seqs:
         return (
             f"max_num_batched_tokens {engine.max_num_batched_tokens} is below max_num_seqs {engine.max_num_seqs},"
             " which vLLM refuses"
@@ -111,8 +110,7 @@ def _precision(replica: Replica, model: ModelArchitecture) -> str | None:
         asked = Quantization(replica.quantization)
     except ValueError:
         return f"vLLM has no weights in '{replica.quantization[:40]}'"
-    makes = asked in PLAIN_DTYPES or asked is Quantization.FP8
-    if asked is model.dtype or (makes and model.dtype in PLAIN_DTYPES):
+    if loads_as(model.dtype, asked):
         return None
     return (
         f"vLLM cannot make {asked} from the {model.dtype} checkpoint of {model.name}; give as architecture the"

@@ -39,16 +39,19 @@ def generated_table(rng: np.random.Generator) -> StepTable:
 
 def generated_llm_cell(rng: np.random.Generator) -> LlmCell:
     seats = int(rng.integers(1, 24))
+    longest = int(rng.choice([300, 600, 4096]))
+    encoder = bool(rng.random() < 0.1)
     return LlmCell(
         table=generated_table(rng),
         copies=int(rng.choice([1, 1, 2, 3, 5])),
         kv_blocks=int(rng.choice([25, 40, 60, 120, 2000])),
         block_tokens=int(rng.choice([1, 7, 16, 16])),
         max_num_seqs=seats,
-        max_num_batched_tokens=seats + int(rng.choice([0, 8, 100, 2000])),
-        max_model_len=int(rng.choice([300, 600, 4096])),
+        max_num_batched_tokens=(longest if encoder else seats) + int(rng.choice([0, 8, 100, 2000])),
+        max_model_len=longest,
         router=Router(int(rng.integers(0, 3))),
-        embed=bool(rng.random() < 0.1),
+        embed=encoder or bool(rng.random() < 0.1),
+        whole_prompts=encoder,
     )
 
 
@@ -95,6 +98,7 @@ def test_llm_cells_agree_and_the_cases_are_not_tame() -> None:
         "closed": 0,
         "rejected": 0,
         "embed": 0,
+        "whole prompts": 0,
         "horizon": 0,
     }
     routers = set()
@@ -120,6 +124,7 @@ def test_llm_cells_agree_and_the_cases_are_not_tame() -> None:
         seen["preempted in a pipeline"] += found.preemptions > 0 and cell.table.stages > 1
         seen["lag"] += cell.table.schedule_lag_steps
         seen["embed"] += cell.embed
+        seen["whole prompts"] += cell.whole_prompts
         seen["horizon"] += horizon_s < inf and not found.served.all()
         seen["rejected"] += bool(np.any((found.replica < 0) & np.isfinite(found.arrival_s)))
         routers.add(cell.router)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.load.client import closed_loop
+from planner.load.client import closed_loop, open_loop
 from planner.load.metrics import STEPS, Scrape, scrape
 from planner.load.requests import Answers, Sending, Target
 from planner.progress import Progress
@@ -36,6 +36,8 @@ DECODED = 33
 """Tokens of a burst's answer: the first comes from the prompt, 32 steps of pure decode follow."""
 LONG_BATCH = 4
 PROMPTS_A_WINDOW = 3
+PROMPT_GAP_S = 0.4
+"""Prompts come one by one to an engine that has come to rest, as they do under light load: it has to wake up first."""
 PREFILL_SUM, PREFILL_COUNT = "vllm:request_prefill_time_seconds_sum", "vllm:request_prefill_time_seconds_count"
 
 
@@ -210,25 +212,28 @@ def _decode(
     answers, before, after, cpu_s = _window(target, engine, sending, batch, cancelled)
     # The quickest gaps are those of a burst that decoded all together, with no prompt among its steps.
     points.decoding.setdefault(burst, []).append(float(np.min(answers.tpot_s)))
-    points.worker.append(_worker_time(sending, after.get(STEPS) - before.get(STEPS), cpu_s))
+    points.worker.append(worker_time(sending, after.get(STEPS) - before.get(STEPS), cpu_s))
 
 
 def _prefill(
     target: Target, engine: EngineProcess, prompt: int, points: _Points, cancelled: Callable[[], bool]
 ) -> None:
     sending = _sending(PROMPTS_A_WINDOW, prompt, 1)
-    answers, before, after, cpu_s = _window(target, engine, sending, 1, cancelled)
+    answers, before, after, _ = _window(target, engine, sending, None, cancelled)
     count = after.get(PREFILL_COUNT) - before.get(PREFILL_COUNT)
     if count <= 0:
         raise EngineError(f"{engine.label} tells no prefill times at /metrics: its steps cannot be measured.")
     inside_s = (after.get(PREFILL_SUM) - before.get(PREFILL_SUM)) / count
     points.prefilling.setdefault(prompt, []).append((inside_s, float(np.mean(answers.ttft_s))))
-    points.worker.append(_worker_time(sending, after.get(STEPS) - before.get(STEPS), cpu_s))
+    # A worker that waits spins: its processor time is told from windows in which it never waits.
+    busy = _sending(PROMPTS_A_WINDOW, prompt, 1)
+    _, before, after, cpu_s = _window(target, engine, busy, PROMPTS_A_WINDOW, cancelled)
+    points.worker.append(worker_time(busy, after.get(STEPS) - before.get(STEPS), cpu_s))
 
 
 def _sending(count: int, prompt: int, tokens: int) -> Sending:
     return Sending(
-        due_s=np.zeros(count),
+        due_s=PROMPT_GAP_S * np.arange(count, dtype=np.float64),
         input_tokens=np.full(count, prompt),
         output_tokens=np.full(count, tokens),
         target=np.zeros(count, dtype=np.int64),
@@ -236,10 +241,14 @@ def _sending(count: int, prompt: int, tokens: int) -> Sending:
 
 
 def _window(
-    target: Target, engine: EngineProcess, sending: Sending, concurrency: int, cancelled: Callable[[], bool]
+    target: Target, engine: EngineProcess, sending: Sending, concurrency: int | None, cancelled: Callable[[], bool]
 ) -> tuple[Answers, Scrape, Scrape, float]:
+    """All at `concurrency`, or each when it is due."""
     before, cpu_s = scrape(target.url), engine.cpu_s()
-    answers = closed_loop([target], sending, concurrency, cancelled=cancelled)
+    if concurrency is None:
+        answers = open_loop([target], sending, cancelled=cancelled)
+    else:
+        answers = closed_loop([target], sending, concurrency, cancelled=cancelled)
     cpu_s = engine.cpu_s() - cpu_s
     if cancelled():
         raise EngineError("the measuring was cancelled: no profile was made.")
@@ -249,7 +258,8 @@ def _window(
     return answers, before, scrape(target.url), cpu_s
 
 
-def _worker_time(sending: Sending, steps: float, cpu_s: float) -> WorkerTime:
+def worker_time(sending: Sending, steps: float, cpu_s: float) -> WorkerTime:
+    """What a worker computed for requests that were all served, in so many steps and processor seconds."""
     inputs, outputs = sending.input_tokens.astype(float), sending.output_tokens.astype(float)
     decoded = outputs - 1
     return WorkerTime(

@@ -9,7 +9,7 @@ import numpy as np
 from planner.check.bind import Bound, bound_launches, local_devices
 from planner.check.compare import Latencies, compare, predicted
 from planner.check.load import CheckLoad, plan_load
-from planner.check.on_engine import Running, Runtime, Seen, alone, engines, joined, warm_up, window
+from planner.check.on_engine import Running, Runtime, Seen, alone, burst, engines, joined, warm_up, window
 from planner.check.result import CheckResult, GroupCheck, Requests, Slowdown, WorkloadCheck
 from planner.export.launch import launches_of
 from planner.mix_build import Market
@@ -24,7 +24,7 @@ from profiles.measured_steps import MeasuredSteps, find_steps
 from profiles.precision import KvDtype, Quantization
 from profiles.step_fit import worker_cpu_s
 
-LAG_OF_TTFT = 0.1
+LAG_OF_TTFT = 0.25
 """A client that is later than this share of the median TTFT has shifted what it measured."""
 SETTLE_S = 60.0
 """Between two windows the engines are idle: in the simulator they stand so far apart."""
@@ -134,6 +134,9 @@ def _measure(
     """One window: every group that shares a device alone, then all together, so that a noisy minute falls on both."""
     seed = options.seed + len(measured.together)
     told = f"window {len(measured.together) + 1} of {options.windows}"
+    for one in running:
+        if one.bound.launch.device == "cpu":
+            burst(one, seed, options.cancelled)
     for group, one in enumerate(running):
         if one.bound.neighbours:
             progress.say(f"{told}: {one.bound.launch.group.id} alone")
@@ -209,9 +212,8 @@ class _Report:
         serving = self.queues[number].template.serving
         assert isinstance(serving, LlmServing)
         mine = load.group == number
-        windows = [s.worker[number] for s in self.measured.seen if number in s.worker]
         law = self._measured_steps(number)
-        guessed = sum(worker_cpu_s(law.worker_cpu, w) for w in windows) if law and law.worker_cpu else None
+        bursts = one.bursts if law and law.worker_cpu else []
         return GroupCheck(
             queue=self.queues[number].id,
             model=one.bound.launch.model,
@@ -219,8 +221,10 @@ class _Report:
             start_s=round(one.start_s, 1),
             kv_tokens_predicted=serving.memory.kv_tokens or None,
             kv_tokens_measured=one.kv_tokens,
-            worker_cpu_s_predicted=None if guessed is None or not windows else round(guessed, 3),
-            worker_cpu_s_measured=round(sum(w.cpu_s for w in windows), 3) if law and windows else None,
+            worker_step_ms_predicted=_median_ms([worker_cpu_s(law.worker_cpu, b) / b.steps for b in bursts])
+            if law and law.worker_cpu
+            else None,
+            worker_step_ms_measured=_median_ms([b.cpu_s / b.steps for b in bursts]),
             preemptions=one.preemptions,
             kv_used_peak_fraction=round(one.kv_used_peak_fraction, 4),
             waiting_peak=one.waiting_peak,
@@ -250,6 +254,10 @@ class _Report:
             tpot_factor=_factor(seen.tpot_s[mine], lone.tpot_s),
             ttft_factor=_factor(seen.ttft_s[mine], lone.ttft_s),
         )
+
+
+def _median_ms(seconds: Sequence[float]) -> float | None:
+    return round(1000.0 * float(np.median(seconds)), 4) if seconds else None
 
 
 def _of(latencies: Latencies, mine: np.ndarray) -> Latencies:

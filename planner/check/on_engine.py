@@ -16,6 +16,7 @@ from planner.export import vllm
 from planner.load.client import closed_loop, open_loop
 from planner.load.metrics import KV_USED, PREEMPTIONS, STEPS, WAITING, scrape
 from planner.load.requests import Answers, Sending, Target
+from planner.profile_engine import worker_time
 from planner.progress import Progress
 from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
 from planner.runtime.environment import EngineEnvironment
@@ -25,6 +26,7 @@ from profiles.step_fit import WorkerTime
 WARM_UP = 4
 WARM_UP_TOKENS = 8
 SAMPLE_S = 2.0
+BURST, BURST_PROMPT, BURST_TOKENS = 8, 16, 65
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +53,15 @@ class Running:
     kv_used_peak_fraction: float = 0.0
     waiting_peak: int = 0
     preemptions: int = 0
+    bursts: list[WorkerTime] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """One window: latencies of its requests, the client's lag, and each group's worker time. `ended`: cut short."""
+    """One window: latencies of its requests, and the client's lag. `ended`: why it was cut short."""
 
     latencies: Latencies
     lag_s: np.ndarray
-    worker: dict[int, WorkerTime] = field(default_factory=dict)
     ended: str | None = None
 
 
@@ -130,7 +132,6 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
         due_s=load.due_s, input_tokens=load.input_tokens, output_tokens=load.output_tokens, target=load.group
     )
     before = [scrape(one.target.url) for one in running]
-    cpu_s = [one.engine.cpu_s() for one in running]
     with _watched(running):
         answers = open_loop(
             [one.target for one in running],
@@ -148,26 +149,26 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
         seen.ended = "cancelled"
     else:
         for number, one in enumerate(running):
-            after = scrape(one.target.url)
-            one.preemptions += int(after.get(PREEMPTIONS) - before[number].get(PREEMPTIONS))
-            served = load.of((load.group == number) & answers.served)
-            steps = after.get(STEPS) - before[number].get(STEPS)
-            seen.worker[number] = _worker_time(served, steps, one.engine.cpu_s() - cpu_s[number])
+            one.preemptions += int(scrape(one.target.url).get(PREEMPTIONS) - before[number].get(PREEMPTIONS))
         if answers.errors:
             seen.ended = None if answers.served.any() else f"no request was served: {_errors(answers)}"
     return seen
 
 
-def _worker_time(mine: CheckLoad, steps: float, cpu_s: float) -> WorkerTime:
-    """What a group's worker computed for the requests that it served."""
-    inputs, decoded = mine.input_tokens.astype(float), mine.output_tokens - 1.0
-    return WorkerTime(
-        cpu_s=cpu_s,
-        steps=steps,
-        tokens=float((inputs + decoded).sum()),
-        kv_tokens=float((decoded * (inputs + 0.5 * decoded)).sum()),
-        prompt_tokens_squared=float((inputs**2).sum()),
+def burst(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
+    """A burst that keeps an engine busy, and its worker's processor time over it (a worker that waits spins)."""
+    count = min(BURST, int(one.bound.launch.arguments["max-num-seqs"]))
+    sending = Sending(
+        due_s=np.zeros(count),
+        input_tokens=np.full(count, BURST_PROMPT),
+        output_tokens=np.full(count, BURST_TOKENS),
+        target=np.zeros(count, dtype=np.int64),
     )
+    steps, cpu_s = scrape(one.target.url).get(STEPS), one.engine.cpu_s()
+    answers = closed_loop([one.target], sending, count, seed=seed, cancelled=cancelled)
+    if answers.served.all():
+        cpu_s = one.engine.cpu_s() - cpu_s
+        one.bursts.append(worker_time(sending, scrape(one.target.url).get(STEPS) - steps, cpu_s))
 
 
 @contextmanager

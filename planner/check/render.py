@@ -68,7 +68,9 @@ def _group(name: str, one: GroupCheck) -> str:
         parts.append(f"KV {one.kv_tokens_measured:,} tokens of {one.kv_tokens_predicted or 0:,} planned")
         parts.append(f"at most {one.kv_used_peak_fraction:.0%} of it used")
     parts.append(f"{one.preemptions} preemptions")
-    if one.worker_cpu_s_predicted and one.worker_cpu_s_measured:
-        ratio = one.worker_cpu_s_measured / one.worker_cpu_s_predicted
-        parts.append(f"worker {one.worker_cpu_s_measured:.1f} CPU s ({ratio - 1:+.0%} of what was predicted)")
+    if one.worker_step_ms_predicted and one.worker_step_ms_measured:
+        ratio = one.worker_step_ms_measured / one.worker_step_ms_predicted
+        parts.append(
+            f"a busy step takes its worker {one.worker_step_ms_measured:.1f} CPU ms ({ratio - 1:+.0%} of predicted)"
+        )
     return f"{printable(name)} ({printable(one.model)}): {', '.join(parts)}"

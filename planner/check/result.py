@@ -53,7 +53,9 @@ class Requests(CheckPart):
 
 
 class GroupCheck(CheckPart):
-    """One group's engine. KV in tokens of all its blocks; processor seconds of its worker (CPU engines)."""
+    """One group's engine. KV in tokens of all its blocks; processor time of its worker for a step of a burst that keeps
+    it busy (CPU engines whose profile has it): a busy machine does not stretch that.
+    """
 
     queue: str
     model: str
@@ -61,8 +63,8 @@ class GroupCheck(CheckPart):
     start_s: float
     kv_tokens_predicted: int | None
     kv_tokens_measured: int | None
-    worker_cpu_s_predicted: float | None = None
-    worker_cpu_s_measured: float | None = None
+    worker_step_ms_predicted: float | None = None
+    worker_step_ms_measured: float | None = None
     preemptions: int
     kv_used_peak_fraction: float
     waiting_peak: int

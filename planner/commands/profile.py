@@ -61,7 +61,7 @@ def _text(found: DeviceProfile, output: Path) -> str:
     for one in found.steps:
         law = one.step
         lines.append(
-            f"{one.model} ({one.quantization}): a step of {law.tokens[0]} tokens takes {1e3 * law.linear_s[0]:.1f} ms, of"
+            f"{one.model} ({one.quantization}): {law.tokens[0]} tokens take {1e3 * law.linear_s[0]:.1f} ms, and"
             f" {law.tokens[-1]} {1e3 * law.linear_s[-1]:.0f} ms; {one.error_fraction:.1%} off its points"
             f" (median, {one.repeats} passes)"
         )

@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_diff,
         _add_catalogue,
         _add_check,
+        _add_calibrate,
         _add_profile,
         _add_tiny_model,
     ):
@@ -150,6 +151,13 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     parser.add_argument("--group", action="append", metavar="ID", help="start this group only (may be repeated)")
     parser.add_argument("--dummy-weights", action="store_true", help="config without weights: vLLM makes them up")
     _add_engine_options(parser)
+
+
+def _add_calibrate(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("calibrate", parents=[common], help="correct the next plan by a check")
+    parser.add_argument("check", metavar="CHECK.json", help="what muxplan check -o wrote")
+    parser.add_argument("--plan", required=True, metavar="PLAN", help="the plan that was checked")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="calibration file to write")
 
 
 def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -41,7 +42,7 @@ def engines_running() -> list[str]:
     return [line for line in lines if "VLLM::" in line or "vllm_launcher" in line]
 
 
-def test_a_plan_holds_on_the_engine(planned: Path, environment: EngineEnvironment) -> None:
+def checked(planned: Path, environment: EngineEnvironment) -> dict[str, Any]:
     done = muxplan(
         planned,
         environment.python,
@@ -49,18 +50,36 @@ def test_a_plan_holds_on_the_engine(planned: Path, environment: EngineEnvironmen
         *("--tolerance", str(TPOT), "--first-port", str(two_free_ports())),
     )
     assert done.returncode in (0, 1), done.stderr
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     assert found == json.loads((planned / "check.json").read_text())
     assert found["ended"] is None, found["ended"]
-    for name in ("talk", "write"):
-        one = found["workloads"][name]
-        assert one["requests"] > 20
-        assert abs(one["error_fraction"]["tpot_ms"]) <= TPOT, one["why"]
-        assert abs(one["error_fraction"]["attainment"]) <= ATTAINMENT, one["why"]
+    return found
+
+
+def timing_faults(found: dict[str, Any]) -> list[str]:
+    """What was off by more than the machine's noise allows."""
+    faults = []
+    for name, one in found["workloads"].items():
+        errors = one["error_fraction"]
+        if abs(errors["tpot_ms"]) > TPOT or abs(errors["attainment"]) > ATTAINMENT:
+            faults.append(f"{name}: {errors}")
+    for name, group in found["groups"].items():
+        ratio = group["worker_step_ms_measured"] / group["worker_step_ms_predicted"]
+        if abs(ratio - 1) > WORKER_STEP:
+            faults.append(f"{name}: worker {ratio - 1:+.0%}")
+    return faults
+
+
+def test_a_plan_holds_on_the_engine(planned: Path, environment: EngineEnvironment) -> None:
+    found = checked(planned, environment)
+    faults = timing_faults(found)
+    if faults:
+        # Something else may have run on the cores: a wrong law is wrong twice.
+        found = checked(planned, environment)
+        assert not timing_faults(found), (faults, timing_faults(found))
+    assert {name: one["requests"] > 20 for name, one in found["workloads"].items()} == {"talk": True, "write": True}
     for group in found["groups"].values():
         assert group["kv_tokens_measured"] == group["kv_tokens_predicted"] > 0
-        ratio = group["worker_step_ms_measured"] / group["worker_step_ms_predicted"]
-        assert abs(ratio - 1) <= WORKER_STEP, group
     assert engines_running() == []
 
 

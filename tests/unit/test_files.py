@@ -12,7 +12,7 @@ def test_text_is_written_as_utf8_and_nothing_else_is_left(tmp_path: Path) -> Non
     path = tmp_path / "plan.yaml"
     atomic_write_text(path, "größe: 3 µs\n")
     assert path.read_bytes() == "größe: 3 µs\n".encode()
-    assert os.listdir(tmp_path) == ["plan.yaml"]
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.yaml"]
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -29,7 +29,7 @@ def test_a_text_that_cannot_be_written_leaves_the_old_file_whole(tmp_path: Path)
     with pytest.raises(OutputError, match="UTF-8"):
         atomic_write_text(path, "broken \ud800")
     assert path.read_text() == "old\n"
-    assert os.listdir(tmp_path) == ["plan.yaml"]
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.yaml"]
 
 
 def test_a_rename_that_fails_leaves_the_old_file_and_nothing_beside_it(
@@ -45,7 +45,7 @@ def test_a_rename_that_fails_leaves_the_old_file_and_nothing_beside_it(
     with pytest.raises(OutputError, match="No space left on device"):
         atomic_write_text(path, "new\n")
     assert path.read_text() == "old\n"
-    assert os.listdir(tmp_path) == ["plan.yaml"]
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.yaml"]
 
 
 @pytest.mark.parametrize("name", ["none/plan.yaml", "file/plan.yaml", ""])
@@ -70,4 +70,4 @@ def test_a_name_too_long_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 def test_checking_writes_nothing(tmp_path: Path) -> None:
     check_writable(tmp_path / "plan.yaml")
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())

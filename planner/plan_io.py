@@ -88,9 +88,11 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part)[:60] for part in first["loc"][:12])
+        place = "".join(f"{str(part)[:60]}." for part in first["loc"][:12]).removesuffix(".")
+        field = f" {place}:" if place else ""
         hint = " (is this a spec? plan it first)" if "workloads" in data and "cluster" in data else ""
-        raise PlanFileError(f"{path}: {name}: {first['msg']}{hint}.") from error
+        what = first["msg"].removeprefix("Value error, ")
+        raise PlanFileError(f"{path}:{field} {what}{hint}.") from error
 
 
 def _from_json(text: str) -> Any:

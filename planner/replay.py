@@ -47,6 +47,9 @@ def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Re
     if not plan.groups:
         raise PlanFileError("the plan has no groups to simulate: it says why there is no plan.")
     loaded = spec_from_plan(plan.spec, folder)
+    for workload in loaded.spec.workloads:
+        if workload.name not in plan.workloads:
+            raise PlanFileError(f"the plan has no figures of {workload.name}, a workload of its spec: plan again.")
     prepared = prepare(loaded, PlanOptions(seed=plan.seed), progress)
     market = replace(prepared.market, queues=_as_planned(plan, prepared.market.queues))
     duration = traffic.duration_s

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_add_plan, _add_estimate, _add_simulate, _add_export, _add_explain, _add_diff, _add_catalogue):
+    for add in COMMANDS:
         add(commands, common)
     return parser
 
@@ -125,6 +125,29 @@ def _add_diff(commands: "Commands[argparse.ArgumentParser]", common: argparse.Ar
 def _add_catalogue(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("catalogue", parents=[common], help="known GPUs, models, engines and lengths")
     parser.add_argument("kind", choices=("gpus", "models", "engines", "lengths"))
+
+
+def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("profile", help="tables of measured kernels")
+    parser.set_defaults(debug=False)
+    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    task = tasks.add_parser("import", parents=[common], help="make the tables of one GPU from measured ones")
+    task.add_argument("source", choices=("aiconfigurator",), help="whose tables")
+    task.add_argument("--system", required=True, metavar="GPU", help="catalogue name of the GPU")
+    task.add_argument("--from", dest="source_path", required=True, metavar="PATH", help="wheel, folder or CSV file")
+    task.add_argument("-o", "--output", metavar="DIR", help="folder to write; default kernels/GPU")
+
+
+COMMANDS = (
+    _add_plan,
+    _add_estimate,
+    _add_simulate,
+    _add_export,
+    _add_explain,
+    _add_diff,
+    _add_catalogue,
+    _add_profile,
+)
 
 
 def _number(text: str) -> float:

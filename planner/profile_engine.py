@@ -28,7 +28,7 @@ from profiles.models import ModelArchitecture
 from profiles.precision import KvDtype, Quantization, native_kv_dtype
 from profiles.step_fit import Decoding, Prefilling, fit_steps, fit_worker_time
 
-DEVICE_SCRIPT = Path(__file__).parent / "runtime" / "measure_device.py"
+DEVICE_SCRIPT = Path(__file__).parent / "runtime" / "in_engine" / "measure_device.py"
 DEVICE_S = 300.0
 
 

@@ -86,7 +86,7 @@ def test_a_deadline_that_nobody_asked_about_cut_nothing_short() -> None:
 
 def test_the_first_interrupt_only_sets_the_flag_and_the_second_ends() -> None:
     stream = StringIO()
-    with pytest.raises(KeyboardInterrupt), interruptible(stream) as interrupt:
+    with pytest.raises(KeyboardInterrupt), interruptible(stream=stream) as interrupt:
         assert not interrupt()
         signal.raise_signal(signal.SIGINT)
         assert interrupt()
@@ -96,10 +96,10 @@ def test_the_first_interrupt_only_sets_the_flag_and_the_second_ends() -> None:
 
 def test_the_handler_of_before_is_back_afterwards_even_after_an_error() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with interruptible(StringIO()):
+    with interruptible(stream=StringIO()):
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
-    with pytest.raises(ZeroDivisionError), interruptible(StringIO()):
+    with pytest.raises(ZeroDivisionError), interruptible(stream=StringIO()):
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -1,0 +1,54 @@
+"""From measured points to kernel tables: checked, cleaned, packed, with the errors they have."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiles.catalogue_files import Provenance
+from profiles.gpus import Gpu
+from profiles.kernel_errors import left_out_error, unseen_shape_error
+from profiles.kernel_grid import Grid, Samples, check_samples, grid_of
+from profiles.kernel_lints import Finding, drop_falling, lint
+from profiles.kernel_store import TableFile, TableIndex, digest, pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """The tables of one GPU, ready to be written."""
+
+    index: TableIndex
+    packed: Mapping[str, bytes]
+
+
+def build_tables(
+    samples: Iterable[Samples], gpu: Gpu, device: str, sources: tuple[Provenance, ...], notice: str
+) -> Imported:
+    """The tables that measured points make; ProfileError names the row of a point that cannot be."""
+    packed: dict[str, bytes] = {}
+    tables: dict[str, TableFile] = {}
+    findings: list[Finding] = []
+    for points in samples:
+        check_samples(points, gpu)
+        plausible, found = lint(grid_of(points), gpu)
+        kept, fallen = drop_falling(plausible)
+        findings += [*found, *fallen]
+        if not kept.keys:
+            continue
+        name = kept.kind.name
+        packed[name] = pack(kept)
+        tables[name] = _table_file(kept, plausible, packed[name], gpu)
+    index = TableIndex(
+        gpu=gpu.name, device=device, notice=notice, sources=sources, tables=tables, findings=tuple(findings)
+    )
+    return Imported(index=index, packed=packed)
+
+
+def _table_file(kept: Grid, plausible: Grid, packed: bytes, gpu: Gpu) -> TableFile:
+    return TableFile(
+        sha256=digest(packed),
+        curves=len(kept.keys),
+        points=int(np.isfinite(kept.seconds).sum()),
+        left_out=left_out_error(plausible, gpu),
+        unseen_shape=unseen_shape_error(plausible, gpu),
+    )

@@ -132,8 +132,8 @@ def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse
     parser.set_defaults(debug=False)
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     task = tasks.add_parser("import", parents=[common], help="make the tables of one GPU from measured ones")
-    task.add_argument("source", choices=("aiconfigurator",), help="whose tables")
-    task.add_argument("--system", required=True, metavar="GPU", help="catalogue name of the GPU")
+    task.add_argument("source", choices=("aiconfigurator", "vidur", "csv"), help="whose tables")
+    task.add_argument("--system", required=True, metavar="GPU", help="catalogue name of a GPU, or a YAML file")
     task.add_argument("--from", dest="source_path", required=True, metavar="PATH", help="wheel, folder or CSV file")
     task.add_argument("-o", "--output", metavar="DIR", help="folder to write; default kernels/GPU")
 

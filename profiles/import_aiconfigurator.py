@@ -6,7 +6,7 @@ Its latencies are in ms; message sizes of collectives are in elements, not bytes
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiles.errors import ProfileError
-from profiles.kernel_grid import Samples
+from profiles.gpus import Gpu
+from profiles.import_tables import Reading
+from profiles.kernel_grid import Samples, joined, samples_of
 from profiles.kernel_kinds import KINDS, Column, Columns
 from profiles.units import MS_PER_S
 
@@ -70,25 +72,21 @@ RawColumns = Mapping[str, NDArray[Any]]
 Read = Callable[[str], bytes]
 
 
-def read_system(gpu_name: str, source: Path) -> list[Samples]:
+def read_system(gpu: Gpu, source: Path) -> Reading:
     """The measured points of one GPU from a wheel (or any zip of it) or a folder it was unpacked to, by kind.
 
     Raises ProfileError: no such system, a table is missing, cut or no parquet, lacks a column, or holds another device.
     """
-    if gpu_name not in SYSTEMS:
-        raise ProfileError(f"{gpu_name!r} is not among the systems that can be imported: {', '.join(SYSTEMS)}.")
-    system = SYSTEMS[gpu_name]
+    if gpu.name not in SYSTEMS:
+        raise ProfileError(f"{gpu.name!r} is not among the systems that can be imported: {', '.join(SYSTEMS)}.")
+    s = SYSTEMS[gpu.name]
     read = _reader(source)
-    return [table(read, system) for table in (_gemm, _prefill, _decode, _moe, _mla_prefill, _mla_decode, _collectives)]
-
-
-def sources_of(gpu_name: str) -> str:
-    """One sentence on where a GPU's tables come from."""
-    s = SYSTEMS[gpu_name]
-    return (
+    tables = (_gemm, _prefill, _decode, _moe, _mla_prefill, _mla_decode, _collectives)
+    origin = (
         f"aiconfigurator-core 0.12.0 (PyPI wheel), {s.folder}: vLLM {s.vllm} for GEMM, attention and MoE, "
         f"vLLM {s.all_reduce} and NCCL {s.nccl} for collectives, {s.mla} for MLA attention"
     )
+    return Reading(samples=[table(read, s) for table in tables], device=s.device, origin=origin)
 
 
 def _reader(source: Path) -> Read:
@@ -155,13 +153,8 @@ def _samples(
 ) -> Samples:
     chosen = slice(None) if keep is None else keep
     latency_ms = np.asarray(raw["latency"], dtype=np.float64)[chosen]
-    return Samples(
-        kind=KINDS[kind],
-        origin=origin,
-        columns={name: values[chosen] for name, values in columns.items()},
-        seconds=latency_ms / MS_PER_S,
-        rows=raw["row"][chosen],
-    )
+    mine = {name: values[chosen] for name, values in columns.items()}
+    return samples_of(KINDS[kind], origin, mine, latency_ms / MS_PER_S, raw["row"][chosen])
 
 
 def _named(values: NDArray[Any], names: Mapping[str, str]) -> NDArray[np.str_]:
@@ -268,9 +261,11 @@ def _collectives(read: Read, system: System) -> Samples:
     )
     of_vllm = np.full(len(own["row"]), "all_reduce")
     of_nccl = _named(nccl["op_name"], OPERATIONS)
-    return _joined(
-        _messages(name, own, own["allreduce_dtype"], of_vllm, own["backend"] == "vllm_graph"),
-        _messages(other, nccl, nccl["nccl_dtype"], of_nccl, (nccl["nccl_dtype"] == "half") & (of_nccl != "")),
+    return joined(
+        [
+            _messages(name, own, own["allreduce_dtype"], of_vllm, own["backend"] == "vllm_graph"),
+            _messages(other, nccl, nccl["nccl_dtype"], of_nccl, (nccl["nccl_dtype"] == "half") & (of_nccl != "")),
+        ]
     )
 
 
@@ -281,14 +276,3 @@ def _messages(
     columns: dict[str, Column] = {"operation": operation, "gpus": raw["num_gpus"].astype(np.float64)}
     columns["bytes"] = element * raw["message_size"]
     return _samples("collective", name, raw, columns, chosen)
-
-
-def _joined(first: Samples, second: Samples) -> Samples:
-    columns = {c: np.concatenate([first.columns[c], second.columns[c]]) for c in first.kind.columns}
-    return replace(
-        first,
-        origin=f"{first.origin} and {second.origin}",
-        columns=columns,
-        seconds=np.concatenate([first.seconds, second.seconds]),
-        rows=np.concatenate([first.rows, second.rows]),
-    )

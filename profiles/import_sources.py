@@ -1,47 +1,46 @@
-"""The sources that kernel tables can be imported from, under one call: what to read, whose it is, what must be said."""
+"""The sources that kernel tables can be imported from: what reads them, and the notice that must travel with them."""
 
 import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiles import import_aiconfigurator
-from profiles.catalogue_files import Provenance
-from profiles.gpus import load_gpu
-from profiles.import_tables import Imported, build_tables
-from profiles.kernel_grid import Samples
+from profiles.catalogue_files import load_path
+from profiles.gpus import Gpu, load_gpu
+from profiles.import_aiconfigurator import read_system
+from profiles.import_csv import read_csv
+from profiles.import_tables import Imported, Reading, build_tables
+from profiles.import_vidur import read_vidur
 
+CHANGED = "Changed: the fastest kernel of each point; points that a lint found implausible left out (findings)"
 NVIDIA_NOTICE = (
     "Copyright (c) 2025-2026 NVIDIA CORPORATION & AFFILIATES. Licensed under the Apache License, Version 2.0. "
-    "Changed: a selection of columns; the fastest kernel of each point; points that a lint found implausible, or above "
-    "a larger point, left out (findings); MoE at power-law 1.2 routing; one prompt for prefill attention; times in us."
+    f"{CHANGED}; a selection of columns; MoE at power-law 1.2 routing; one prompt for prefill attention; times in us."
 )
-Read = Callable[[str, Path], list[Samples]]
+MICROSOFT_NOTICE = f"Vidur, Microsoft Corporation, MIT License. {CHANGED}; medians of the projections and all-reduces."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """How one source is read, the sentence on where it comes from, and the licence notice that travels with it."""
+    """How one source is read, and the licence notice that goes with its figures."""
 
-    read: Read
-    origin: Callable[[str], str]
-    device: Callable[[str], str]
-    notice: str
+    read: Callable[[Gpu, Path], Reading]
+    notice: str = ""
 
 
 SOURCES: Mapping[str, Source] = {
-    "aiconfigurator": Source(
-        read=import_aiconfigurator.read_system,
-        origin=import_aiconfigurator.sources_of,
-        device=lambda system: import_aiconfigurator.SYSTEMS[system].device,
-        notice=NVIDIA_NOTICE,
-    ),
+    "aiconfigurator": Source(read=read_system, notice=NVIDIA_NOTICE),
+    "vidur": Source(read=read_vidur, notice=MICROSOFT_NOTICE),
+    "csv": Source(read=read_csv),
 }
 
 
 def import_tables(source: str, system: str, path: Path, today: datetime.date) -> Imported:
-    """The tables of one GPU of the catalogue from a source; ProfileError names what is wrong, with file and row."""
+    """The tables of a GPU (a name of the catalogue, or a YAML file of one) from a source.
+
+    Raises ProfileError that names what is wrong with the source, with file and row, or that there is no such GPU.
+    """
+    is_file = "/" in system or system.endswith((".yaml", ".yml"))
+    gpu = load_path(Path(system), Gpu) if is_file else load_gpu(system)
     chosen = SOURCES[source]
-    samples = chosen.read(system, path)
-    provenance = Provenance(source=chosen.origin(system), date=today, covers=tuple(s.kind.name for s in samples))
-    return build_tables(samples, load_gpu(system), chosen.device(system), (provenance,), chosen.notice)
+    return build_tables(chosen.read(gpu, path), gpu, today, chosen.notice)

@@ -1,6 +1,7 @@
 """From measured points to kernel tables: checked, cleaned, packed, with the errors they have."""
 
-from collections.abc import Iterable, Mapping
+import datetime
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,15 @@ from profiles.kernel_store import TableFile, TableIndex, digest, pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was read from a source: points by kind, the device they were measured on, one sentence on where from."""
+
+    samples: Sequence[Samples]
+    device: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
     """The tables of one GPU, ready to be written."""
 
@@ -21,25 +31,30 @@ class Imported:
     packed: Mapping[str, bytes]
 
 
-def build_tables(
-    samples: Iterable[Samples], gpu: Gpu, device: str, sources: tuple[Provenance, ...], notice: str
-) -> Imported:
+def build_tables(reading: Reading, gpu: Gpu, today: datetime.date, notice: str) -> Imported:
     """The tables that measured points make; ProfileError names the row of a point that cannot be."""
     packed: dict[str, bytes] = {}
     tables: dict[str, TableFile] = {}
     findings: list[Finding] = []
-    for points in samples:
+    for points in reading.samples:
         check_samples(points, gpu)
         plausible, found = lint(grid_of(points), gpu)
-        kept, fallen = drop_falling(plausible)
-        findings += [*found, *fallen]
-        if not kept.keys:
+        findings += found
+        if not plausible.keys:
             continue
+        kept, fallen = drop_falling(plausible)
+        findings += fallen
         name = kept.kind.name
         packed[name] = pack(kept)
         tables[name] = _table_file(kept, plausible, packed[name], gpu)
+    source = Provenance(source=reading.origin, date=today, covers=tuple(tables))
     index = TableIndex(
-        gpu=gpu.name, device=device, notice=notice, sources=sources, tables=tables, findings=tuple(findings)
+        gpu=gpu.name,
+        device=reading.device,
+        notice=notice,
+        sources=(source,),
+        tables=tables,
+        findings=tuple(findings),
     )
     return Imported(index=index, packed=packed)
 

@@ -1,6 +1,6 @@
 """Measured times of one kind of kernel on one device: points, the checks they must pass, and the grid they make."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,25 +19,51 @@ LARGEST_SIZE = 2**53
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """Measured points of one kind: columns, seconds, and where each came from (row numbers in `origin`)."""
+    """Measured points of one kind: columns, seconds, and where each came from: a row of one of the `origins`."""
 
     kind: Kind
-    origin: str
+    origins: tuple[str, ...]
     columns: Columns
     seconds: FloatArray
     rows: NDArray[np.int64]
+    origin_of: NDArray[np.int64]
 
     def fault(self, bad: NDArray[np.bool_], what: Callable[[int], str]) -> None:
         """Raise ProfileError for the first point that is bad."""
         if bad.any():
             index = int(np.argmax(bad))
-            raise ProfileError(f"{self.origin}, row {self.rows[index]}: {what(index)}.")
+            origin = self.origins[self.origin_of[index]]
+            raise ProfileError(f"{origin}, row {self.rows[index]}: {what(index)}.")
+
+
+def samples_of(kind: Kind, origin: str, columns: Columns, seconds: FloatArray, rows: NDArray[np.int64]) -> Samples:
+    """Points of one file."""
+    return Samples(
+        kind=kind,
+        origins=(origin,),
+        columns=columns,
+        seconds=seconds,
+        rows=rows,
+        origin_of=np.zeros(rows.size, dtype=np.int64),
+    )
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """The points of several files of one kind."""
+    return Samples(
+        kind=parts[0].kind,
+        origins=tuple(part.origins[0] for part in parts),
+        columns={c: np.concatenate([p.columns[c] for p in parts]) for c in parts[0].kind.columns},
+        seconds=np.concatenate([part.seconds for part in parts]),
+        rows=np.concatenate([part.rows for part in parts]),
+        origin_of=np.repeat(np.arange(len(parts)), [part.rows.size for part in parts]),
+    )
 
 
 def check_samples(samples: Samples, gpu: Gpu) -> None:
     """Refuse times and sizes that cannot be, and a table whose unit is wrong; ProfileError names the first row."""
     if not samples.seconds.size:
-        raise ProfileError(f"{samples.origin} holds no {samples.kind.name} row that can be used.")
+        raise ProfileError(f"{samples.origins[0]} holds no {samples.kind.name} row that can be used.")
     seconds = samples.seconds
     samples.fault(~(np.isfinite(seconds) & (seconds > 0)), lambda i: f"latency must be above 0, not {seconds[i]:g} s")
     for name in samples.kind.columns:

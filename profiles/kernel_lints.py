@@ -53,8 +53,9 @@ def lint(grid: Grid, gpu: Gpu) -> tuple[Grid, tuple[Finding, ...]]:
     """(the grid without the points that cannot be, what was found); `drop_falling` comes after it."""
     findings: list[Finding] = []
     for rule in (_faster_than_roofline, _lone_dips, _narrow_types, _overhead, _slow_links, _bumps, _two_modes):
-        grid, found = rule(grid, gpu)
-        findings += found
+        if grid.keys:
+            grid, found = rule(grid, gpu)
+            findings += found
     return grid, tuple(findings)
 
 

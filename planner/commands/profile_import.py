@@ -17,8 +17,8 @@ DEFAULT_FOLDER = "kernels"
 def run(arguments: argparse.Namespace) -> int:
     """Import the tables of one GPU and say what was left out of them; exit code 0."""
     path = Path(arguments.source_path)
-    folder = Path(arguments.output) if arguments.output else Path(DEFAULT_FOLDER) / arguments.system
     imported = import_tables(arguments.source, arguments.system, path, datetime.date.today())
+    folder = Path(arguments.output) if arguments.output else Path(DEFAULT_FOLDER) / imported.index.gpu
     write_tables(folder, imported.index, imported.packed)
     sys.stdout.write(_as_json(imported, folder) if arguments.json else _as_text(imported, folder))
     return 0

@@ -36,6 +36,11 @@ class KindTable:
         return {key: i for i, key in enumerate(self.grid.keys)}
 
     @cached_property
+    def _found(self) -> dict[tuple[object, ...], FloatArray]:
+        """What `along` has found so far: it looks at every key."""
+        return {}
+
+    @cached_property
     def sizes(self) -> FloatArray:
         """The grid's sizes and doublings of the last up to the extent."""
         last = float(self.grid.sizes[-1])
@@ -44,8 +49,11 @@ class KindTable:
 
     def along(self, part: int, fixed: Mapping[int, str | int]) -> FloatArray:
         """The distinct values of one part of the key, where other parts are fixed; increasing."""
-        found = {key[part] for key in self.grid.keys if all(key[i] == v for i, v in fixed.items())}
-        return np.array(sorted(float(v) for v in found))
+        asked = (part, *fixed.items())
+        if asked not in self._found:
+            found = {key[part] for key in self.grid.keys if all(key[i] == v for i, v in fixed.items())}
+            self._found[asked] = np.array(sorted(float(v) for v in found))
+        return self._found[asked]
 
     def seconds(self, key: Key, donors: Weighted) -> tuple[FloatArray, FloatArray]:
         """([batch, size] seconds for a key, the same with nan where nothing was measured for it).

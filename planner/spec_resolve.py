@@ -26,6 +26,8 @@ from profiles.capacity_table import CapacityTable, read_capacity_tables
 from profiles.engines import Engine, load_engine
 from profiles.errors import PlanningError, ProfileError
 from profiles.gpus import Gpu, gpu_names, inline_gpu, load_gpu
+from profiles.kernel_store import INDEX
+from profiles.kernel_table import load_tables
 from profiles.latency_table import LatencyTable, read_latency_tables
 from profiles.lengths import LengthDistribution, load_lengths, moment_lengths, trace_lengths
 from profiles.measured_steps import MeasuredSteps, load_device
@@ -162,7 +164,15 @@ class Resolver:
             return load_gpu(pool.gpu), ()
         gpu, assumed = inline_gpu(pool.gpu)
         self.assumptions.extend(assumed)
+        if gpu.kernels is not None and "/" in gpu.kernels:
+            gpu = self._with_tables(gpu, gpu.kernels)
         return gpu, ()
+
+    def _with_tables(self, gpu: Gpu, folder: str) -> Gpu:
+        """The GPU with its own kernel tables, which must load; the index holds their digests."""
+        found = gpu.model_copy(update={"kernels": str(self.loaded.path(folder))})
+        self._read(lambda index: load_tables(index.parent, found), f"{folder}/{INDEX}")
+        return found
 
     def _architecture(self, index: int, model: Model) -> object | None:
         if model.architecture is None:

@@ -1,48 +1,22 @@
 """The kernels that one pipeline stage of a replica runs on one rank, as functions of the tokens in a step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from profiles.collectives import Interconnect
 from profiles.efficiency import DeviceCurves
-from profiles.errors import ProfileError
 from profiles.evidence import Evidence
-from profiles.gpus import ComputeType, Gpu
 from profiles.kernel_curves import Curve
 from profiles.kernel_table import KernelTables
 from profiles.models import LatentAttention, MixtureOfExperts, ModelArchitecture
-from profiles.precision import EXPERTS_ONLY, Execution, Quantization, execution, matrix_bytes
+from profiles.precision import Quantization, matrix_bytes
 from profiles.roofline import FloatArray, experts_touched, matmul_bytes, roof_s
+from profiles.weight_formats import ACTIVATION_BYTES, MEASURED_AS, WeightFormat, weight_format
 
-ACTIVATION_BYTES = 2.0
-MEASURED_AS: Mapping[Quantization, str] = {
-    Quantization.BF16: "bf16",
-    Quantization.FP16: "bf16",
-    Quantization.FP8: "fp8",
-    Quantization.FP8_BLOCK: "fp8_block",
-    Quantization.NVFP4: "fp4",
-    Quantization.MXFP4: "mxfp4",
-    Quantization.INT4: "int4",
-    Quantization.AWQ: "int4",
-    Quantization.GPTQ: "int4",
-}
-"""Operand types of kernel tables that time products with weights of a format."""
 LOGIT_PASSES_BYTES = 12.0
 """Bytes a logit costs in sampling: three passes over fp32."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightFormat:
-    """How weights of a format are multiplied: operand type, calibrations, bytes of an input element, a factor."""
-
-    quantization: Quantization
-    operand: ComputeType
-    gemm_fit: str
-    moe_fit: str
-    input_bytes: float
-    gemm_factor: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,52 +58,6 @@ class Rank:
         return 1.0 if self.model.mla is not None else max(self.model.kv_heads / self.tp, 1.0)
 
 
-def weight_format(quantization: Quantization, gpu: Gpu, fp8_block_factor: float) -> WeightFormat:
-    """How a GPU multiplies weights of that format; ProfileError when it cannot."""
-    how = execution(quantization, gpu.peak_flops)
-    if how is None:
-        known = ", ".join(sorted(gpu.peak_flops))
-        raise ProfileError(f"{gpu.name} cannot run {quantization.value} weights (its arithmetic: {known}).")
-    if how is Execution.WEIGHT_ONLY:
-        return _format(quantization, gpu.half_precision, ("bf16", "int4"), ACTIVATION_BYTES)
-    match quantization:
-        case Quantization.FP32:
-            return _format(quantization, "fp32", ("bf16", "bf16"), 4.0)
-        case Quantization.FP8 | Quantization.INT8:
-            operand: ComputeType = "fp8" if quantization is Quantization.FP8 else "int8"
-            return _format(quantization, operand, ("fp8", "fp8"), 1.0)
-        case Quantization.FP8_BLOCK:
-            return _format(quantization, "fp8", ("fp8", "fp8"), 1.0, fp8_block_factor)
-        case Quantization.NVFP4:
-            return _format(quantization, "fp4", ("fp4", "fp4"), 0.5625)
-        case Quantization.FP16:
-            return _format(quantization, "fp16", ("bf16", "bf16"), ACTIVATION_BYTES)
-        case _:
-            return _format(quantization, gpu.half_precision, ("bf16", "bf16"), ACTIVATION_BYTES)
-
-
-def _format(
-    quantization: Quantization, operand: ComputeType, fits: tuple[str, str], input_bytes: float, factor: float = 1.0
-) -> WeightFormat:
-    return WeightFormat(
-        quantization=quantization,
-        operand=operand,
-        gemm_fit=fits[0],
-        moe_fit=fits[1],
-        input_bytes=input_bytes,
-        gemm_factor=factor,
-    )
-
-
-def rank_formats(quantization: Quantization, gpu: Gpu, fp8_block_factor: float) -> tuple[WeightFormat, WeightFormat]:
-    """(format of the dense layers, format of the routed experts): some formats hold the experts only."""
-    experts = weight_format(quantization, gpu, fp8_block_factor)
-    if quantization not in EXPERTS_ONLY:
-        return experts, experts
-    half = Quantization(gpu.half_precision)
-    return weight_format(half, gpu, fp8_block_factor), experts
-
-
 def stage_kernels(rank: Rank, stage_layers: int) -> list[Kernel]:
     """Everything a stage of so many layers runs once per step, without attention, sampling and the engine's terms."""
     mixed = min(stage_layers, rank.model.moe_layers)
@@ -148,7 +76,7 @@ def head_kernels(rank: Rank) -> list[Kernel]:
     model = rank.model
     if model.kind == "embed":
         return []
-    half = _format(Quantization(rank.curves.gpu.half_precision), rank.curves.gpu.half_precision, ("bf16", "bf16"), 2.0)
+    half = weight_format(Quantization(rank.curves.gpu.half_precision), rank.curves.gpu, 1.0)
     kernels = [
         _gemm(rank, "output head", (model.vocab_size / rank.tp, model.hidden_size), 1, half),
         _elementwise(rank, "sampling", 1, LOGIT_PASSES_BYTES * model.vocab_size),
@@ -198,7 +126,7 @@ def _mlp_kernels(rank: Rank, name: str, intermediate: int, layers: int) -> list[
 
 
 def _moe_kernels(rank: Rank, moe: MixtureOfExperts, layers: int) -> list[Kernel]:
-    half = _format(Quantization(rank.curves.gpu.half_precision), rank.curves.gpu.half_precision, ("bf16", "bf16"), 2.0)
+    half = weight_format(Quantization(rank.curves.gpu.half_precision), rank.curves.gpu, 1.0)
     kernels = [_gemm(rank, "router", (moe.experts, rank.model.hidden_size), layers, half), _experts(rank, moe, layers)]
     if moe.shared_intermediate_size:
         kernels += _mlp_kernels(rank, "shared expert", moe.shared_intermediate_size, layers)

@@ -15,11 +15,12 @@ from profiles.errors import ProfileError
 from profiles.evidence import Evidence, EvidenceShares
 from profiles.gpus import Gpu
 from profiles.kernel_table import KernelTables, tables_of
-from profiles.layer_kernels import ACTIVATION_BYTES, Kernel, Rank, head_kernels, rank_formats, stage_kernels
+from profiles.layer_kernels import Kernel, Rank, head_kernels, stage_kernels
 from profiles.models import ModelArchitecture
 from profiles.precision import KvDtype, Quantization, kv_runs
 from profiles.roofline import FloatArray
 from profiles.step_table import PREFILL_GRID_TOKENS, StepTable
+from profiles.weight_formats import ACTIVATION_BYTES, rank_formats
 
 BATCH_POWERS = 12
 KV_POWERS = 26

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from profiles.engines import engine_names, load_engine
-from profiles.gpus import gpu_names, load_gpu
+from profiles.gpus import Gpu, gpu_names, load_gpu
 from profiles.lengths import length_names, load_lengths
 from profiles.models import load_model, model_names
 from profiles.parameters import parameter_count
@@ -54,10 +54,17 @@ def _gpus() -> list[dict[str, Any]]:
                 "link GB/s": gpu.nvlink_bytes_per_s / 1e9,
                 "domain": gpu.nvlink_domain_gpus,
                 "USD/h": gpu.price_usd_per_gpu_hour,
-                "kernels": "own curve" if gpu.efficiency else f"as {gpu.sister}",
+                "kernels": _kernels(gpu),
             }
         )
     return found
+
+
+def _kernels(gpu: Gpu) -> str:
+    """How the GPU's kernels are known."""
+    if gpu.kernels is not None:
+        return "measured"
+    return "own curve" if gpu.efficiency else f"as {gpu.sister}"
 
 
 def _models() -> list[dict[str, Any]]:

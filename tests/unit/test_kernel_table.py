@@ -105,7 +105,22 @@ def test_more_kv_heads_than_measured_are_a_larger_batch() -> None:
     many, few = tables.decode("bf16", 128, 40, 40, 0), tables.decode("bf16", 128, 2, 2, 0)
     assert many is not None and few is not None
     assert float(many.read(1, 1024)) == pytest.approx(float(few.read(20, 1024)))
-    assert many.evidence(1, 1024) is Evidence.INTERPOLATED
+    assert many.evidence(1, 1024) is Evidence.SCALED
+
+
+def test_a_prompt_with_other_kv_heads_reads_the_nearest_and_says_so() -> None:
+    tables = attention((1, 4), (8,))
+    other, nearest = tables.prefill("bf16", 128, 32, 5, 0), tables.prefill("bf16", 128, 32, 4, 0)
+    assert other is not None and nearest is not None
+    assert float(other.read(1024)) == pytest.approx(float(nearest.read(1024)), rel=0.02)
+    assert (other.evidence(1024), nearest.evidence(1024)) == (Evidence.SCALED, Evidence.MEASURED)
+
+
+def test_a_shape_between_scattered_ones_is_no_interpolation() -> None:
+    grid = gemm_grid({("bf16", 2048, 2048): flat(1.2), ("bf16", 8192, 8192): flat(1.8)})
+    tables = KernelTables(gpu=H100, kinds={"gemm": KindTable(grid=grid, gpu=H100)})
+    curve = tables.gemm("bf16", 4096, 4096)
+    assert curve is not None and curve.evidence(64) is Evidence.SCALED
 
 
 def test_a_window_or_head_size_that_was_not_measured_is_none() -> None:

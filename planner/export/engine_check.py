@@ -91,7 +91,8 @@ def _question(one: Found, models: Mapping[str, Path], path: Path) -> Settings:
 def _answers(asked: Sequence[Settings], python: Path, folder: Path) -> list[str | None]:
     source, target = folder / "asked.json", folder / "answers.json"
     source.write_text(json.dumps(asked), encoding="utf-8")
-    command = [str(python), engine_probe.__file__, str(source), str(target)]
+    # Isolated: the folder of the probe holds a module of ours that is called vllm.
+    command = [str(python), "-I", engine_probe.__file__, str(source), str(target)]
     try:
         done = subprocess.run(
             command, env={**os.environ, **OFFLINE}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False

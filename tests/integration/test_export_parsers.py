@@ -207,7 +207,7 @@ def test_vllm_takes_every_setting_of_every_target(tmp_path: Path) -> None:
         "budget.yaml": settings + "max-num-seqs: 512\nmax-num-batched-tokens: 256\n",
     }
     checked, faults = engine_faults(files | wrong, Path(python), models)
-    assert checked > 100
+    assert checked > 75
     assert [fault.split(":")[0] for fault in faults] == list(wrong), faults
     assert "--max-num-seqz" in faults[0] and "(3)" in faults[1] and "(512)" in faults[2]
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINE ?= .engine
 
-.PHONY: plan test check bench engine loop clean
+.PHONY: plan test check bench parsers engine loop clean
 plan: $(STAMP)
 	$(BIN)/muxplan plan examples/chat_fleet.yaml -o plan.yaml
 
@@ -20,6 +20,11 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks -s
+
+# What reads the exports in tests; tests without it are skipped.
+parsers:
+	test -x .venv-parsers/bin/python || $(PYTHON) -m venv .venv-parsers
+	.venv-parsers/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/integration/export_parsers.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "muxplan needs Python 3.11 or newer; say PYTHON=/path/to/python3.11"; exit 1; }
@@ -42,4 +47,4 @@ loop: $(STAMP) $(ENGINE)/.installed
 	$(BIN)/python -m tests.engine.loop --engine-python $(ENGINE)/bin/python
 
 clean:
-	rm -rf $(VENV) $(ENGINE)
+	rm -rf $(VENV) .venv-parsers $(ENGINE)

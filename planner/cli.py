@@ -106,8 +106,14 @@ def _add_simulate(commands: "Commands[argparse.ArgumentParser]", common: argpars
 def _add_export(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("export", parents=[common], help="write deployment files")
     parser.add_argument("plan", metavar="PLAN", help="plan file")
-    parser.add_argument("--to", required=True, metavar="TARGET", help="vllm or kubernetes")
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="TARGET",
+        help="vllm, compose, kubernetes, ray-serve, kserve, dynamo, llm-d or triton",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="directory to write to")
+    parser.add_argument("--autoscale", metavar="KIND", help="with kubernetes: hpa or keda, within the plan's replicas")
     parser.add_argument("--force", action="store_true", help="write into a directory that holds other files")
 
 

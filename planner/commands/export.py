@@ -13,7 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export; 0 when written."""
     folder = Path(arguments.output)
     plan = Path(arguments.plan)
-    files, left_out = exported_files(read_plan(plan), arguments.to, plan.parent)
+    files, left_out = exported_files(read_plan(plan), arguments.to, plan.parent, arguments.autoscale)
     (write_over if arguments.force else write_export)(files, folder)
     if arguments.json:
         data = {"target": arguments.to, "folder": str(folder), "files": sorted(files), "left_out": list(left_out)}

@@ -9,17 +9,18 @@ LABEL_LENGTH = 52
 DIGEST_LENGTH = 6
 
 
-def labels_of(names: Iterable[str]) -> dict[str, str]:
-    """A label for every name, all different: a-z, 0-9 and '-', starting with a letter (RFC 1035, as Services need).
+def labels_of(names: Iterable[str], length: int = LABEL_LENGTH) -> dict[str, str]:
+    """A label of at most `length` characters for every name, all different.
 
-    A hash of the name is appended where it had to be cut or another name has the same label.
+    a-z, 0-9 and '-', starting with a letter (RFC 1035, as Services need). A hash of the name is appended where it had
+    to be cut or another name has the same label.
     """
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):
         label = _plain(name)
-        if len(label) > LABEL_LENGTH or label in found.values():
+        if len(label) > length or label in found.values():
             digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST_LENGTH]
-            label = f"{label[: LABEL_LENGTH - DIGEST_LENGTH - 1].strip('-')}-{digest}"
+            label = f"{label[: length - DIGEST_LENGTH - 1].strip('-')}-{digest}"
         found[name] = label
     return found
 

@@ -1,5 +1,6 @@
 """One launch description per engine process: what every export target starts from."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from profiles.precision import KvDtype
 
 FIRST_PORT = 8000
 ENGINE = "vllm"
+LOAD_BYTES_PER_S = 200_000_000
+"""A slow download: what the start-up budget is reckoned with."""
+LEAST_START_S = 300
 
 
 class ExportError(PlanningError):
@@ -46,6 +50,11 @@ class Launch:
     checkpoint_bytes: int
     """Bytes that are fetched and loaded at a start."""
 
+    @property
+    def start_s(self) -> int:
+        """Seconds that a start may take, a slow download included."""
+        return LEAST_START_S + self.checkpoint_bytes // LOAD_BYTES_PER_S
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launches:
@@ -59,6 +68,8 @@ class Launches:
     engine_version: str
     pools_of_gpu: Mapping[str, tuple[str, ...]]
     """GPU → pools of the plan that have it."""
+    in_flight: Mapping[str, float]
+    """Queue label → requests that one of its replicas holds on average (Little's law); without a latency, no entry."""
 
 
 def launches_of(plan: Plan, folder: Path = Path()) -> Launches:
@@ -92,7 +103,16 @@ def launches_of(plan: Plan, folder: Path = Path()) -> Launches:
         routers={w.name: w.router for w in spec.workloads},
         engine_version=engine.version,
         pools_of_gpu=pools,
+        in_flight=_in_flight(plan, places),
     )
+
+
+def needs_no_local_files(one: Launch, reader: str) -> None:
+    """ExportError for a model that is read from a folder of this machine, which the reader does not see."""
+    if one.local:
+        raise ExportError(
+            f"{one.model} is read from a folder of this machine, which {reader} does not see: export to vllm instead."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +122,21 @@ class _Place:
     queue_label: str
     copy: int
     port: int
+
+
+def _in_flight(plan: Plan, places: Mapping[str, _Place]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for workload, routes in plan.routes.items():
+        result = plan.workloads.get(workload)
+        if result is None or result.e2e_ms is None:
+            continue
+        held = result.served_rps * result.e2e_ms.mean / 1000
+        for route in routes:
+            if route.group in places:
+                label = places[route.group].queue_label
+                found[label] = found.get(label, 0.0) + held * route.weight_fraction
+    copies = Counter(place.queue_label for place in places.values())
+    return {label: held / copies[label] for label, held in found.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

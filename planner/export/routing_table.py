@@ -18,9 +18,12 @@ def by_replica(launched: Launches) -> dict[str, Any]:
     }
 
 
-def by_service(launched: Launches) -> dict[str, Any]:
-    """Workload → router and routes to services; the weight of a service is that of all its replicas together."""
-    services = {one.group.id: one.queue_label for one in launched.launches}
+def by_service(launched: Launches, suffix: str = "") -> dict[str, Any]:
+    """Workload → router and routes to services; the weight of a service is that of all its replicas together.
+
+    A service is called by its queue's label and the suffix that the target appends.
+    """
+    services = {one.group.id: one.queue_label + suffix for one in launched.launches}
     found: dict[str, Any] = {}
     for workload, routes in launched.routes.items():
         weights: dict[tuple[str | None, int | None], float] = {}

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from planner.export import kubernetes, vllm
+from planner.export import compose, dynamo, kserve, kubernetes, llm_d, ray_serve, scaling, triton, vllm
 from planner.export.launch import ExportError, Launches, launches_of
 from planner.export.validate import can_validate, manifest_faults
 from planner.files import OutputError, atomic_write_text
@@ -14,17 +14,24 @@ from profiles.catalogue_files import nearest
 MANIFEST = "muxplan-export.json"
 
 
-def exported_files(plan: Plan, target: str, folder: Path = Path()) -> tuple[dict[str, str], tuple[str, ...]]:
+def exported_files(
+    plan: Plan, target: str, folder: Path = Path(), autoscaler: str | None = None
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """(relative path → text, models that are left out). Files that the plan names are relative to `folder`.
 
-    ExportError for an unknown target or a plan it cannot take.
+    ExportError for an unknown target or a plan it cannot take; an autoscaler (hpa, keda) is for kubernetes only.
     """
     if target not in TARGETS:
         raise ExportError(f"there is no target '{target[:40]}': {', '.join(TARGETS)}.{nearest(target, TARGETS)}")
     launched = launches_of(plan, folder)
     if not launched.launches:
         raise ExportError("the plan has no model that an engine can run: all are known only by measurement.")
-    return TARGETS[target](launched), launched.left_out
+    found = TARGETS[target](launched)
+    if autoscaler is not None:
+        if target != "kubernetes":
+            raise ExportError(f"an autoscaler is exported to kubernetes only, not to {target}.")
+        found |= scaling.files(launched, autoscaler)
+    return found, launched.left_out
 
 
 def write_export(files: Mapping[str, str], folder: Path) -> None:
@@ -42,34 +49,62 @@ def write_export(files: Mapping[str, str], folder: Path) -> None:
 
 def write_over(files: Mapping[str, str], folder: Path) -> None:
     """Write the files beside whatever the folder holds; only files of our own earlier exports are removed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+    _make(folder)
     old = _ours(folder)
     # Listed before they are written: an export that is interrupted can be repeated without --force.
     _list(folder, {*old, *files})
     for name, text in files.items():
-        atomic_write_text(folder / name, text)
+        path = folder / name
+        _make(path.parent)
+        atomic_write_text(path, text)
     for name in set(old) - set(files):
         _remove(folder / name)
+        _remove_empty(folder, folder / name)
     _list(folder, files)
 
 
-def _kubernetes(launched: Launches) -> dict[str, str]:
+def _checked(files: Callable[[Launches], dict[str, str]]) -> Callable[[Launches], dict[str, str]]:
     """The manifests, checked against the API's schemas where the validator is installed."""
-    found = kubernetes.files(launched)
-    faults = manifest_faults(found) if can_validate() else []
-    if faults:
-        raise ExportError(f"the manifests are not what Kubernetes takes: {faults[0]}.")
-    return found
+
+    def checked(launched: Launches) -> dict[str, str]:
+        found = files(launched)
+        faults = manifest_faults(found) if can_validate() else []
+        if faults:
+            raise ExportError(f"the manifests are not what Kubernetes takes: {faults[0]}.")
+        return found
+
+    return checked
 
 
-TARGETS: Mapping[str, Callable[[Launches], dict[str, str]]] = {"vllm": vllm.files, "kubernetes": _kubernetes}
+TARGETS: Mapping[str, Callable[[Launches], dict[str, str]]] = {
+    "vllm": vllm.files,
+    "compose": compose.files,
+    "kubernetes": _checked(kubernetes.files),
+    "ray-serve": ray_serve.files,
+    "kserve": _checked(kserve.files),
+    "dynamo": _checked(dynamo.files),
+    "llm-d": _checked(llm_d.files),
+    "triton": triton.files,
+}
 
 
 def _list(folder: Path, names: Iterable[str]) -> None:
     atomic_write_text(folder / MANIFEST, json.dumps(sorted(names), indent=2) + "\n")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
+
+
+def _remove_empty(folder: Path, path: Path) -> None:
+    """The folders between that hold nothing any more."""
+    for parent in path.parents:
+        if parent == folder or any(parent.iterdir()):
+            return
+        parent.rmdir()
 
 
 def _remove(path: Path) -> None:
@@ -80,14 +115,15 @@ def _remove(path: Path) -> None:
 
 
 def _present(folder: Path) -> list[str]:
+    """What lies in the folder and below it, as relative paths."""
     try:
-        return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        return [e.relative_to(folder).as_posix() for e in folder.rglob("*") if not e.is_dir()]
     except OSError as error:
         raise OutputError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def _ours(folder: Path) -> list[str]:
-    """Names that our manifest lists and that are plain files in the folder itself."""
+    """Names that our manifest lists and that are plain files in the folder or below it."""
     path = folder / MANIFEST
     if not path.is_file():
         return []
@@ -97,4 +133,10 @@ def _ours(folder: Path) -> list[str]:
         raise ExportError(f"{path} cannot be read: {error}.") from error
     if not isinstance(names, list):
         raise ExportError(f"{path} is no list of files: remove it, or choose another folder.")
-    return [n for n in names if isinstance(n, str) and Path(n).name == n and (folder / n).is_file()]
+    return [n for n in names if isinstance(n, str) and _inside(n) and (folder / n).is_file()]
+
+
+def _inside(name: str) -> bool:
+    """Whether a name stays below the folder it is relative to, spelt as we write it."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import yaml
 
@@ -27,15 +27,26 @@ for pid in $pids; do wait "$pid" || failed=1; done
 exit $failed"""
 
 
+Command = Callable[[Launch], list[str]]
+"""The words that start a replica in the folder of the export."""
+
+
 def files(launched: Launches) -> dict[str, str]:
     """Relative path → text: `<label>.yaml` each, `launch.sh` with every command line, `launch.json` and `routes.json`
     for programs.
     """
     found = {f"{one.label}.yaml": _config_file(one) for one in launched.launches}
-    found["launch.sh"] = _script(launched)
-    found["launch.json"] = json.dumps([_entry(one) for one in launched.launches], indent=2) + "\n"
-    found["routes.json"] = json.dumps(by_replica(launched), indent=2) + "\n"
-    return found
+    return found | launch_files(launched, command)
+
+
+def launch_files(launched: Launches, command: Command) -> dict[str, str]:
+    """`launch.sh` with every command line, the same for programs as `launch.json`, and `routes.json`."""
+    entries = [_entry(one, command(one)) for one in launched.launches]
+    return {
+        "launch.sh": _script(launched, command),
+        "launch.json": json.dumps(entries, indent=2) + "\n",
+        "routes.json": json.dumps(by_replica(launched), indent=2) + "\n",
+    }
 
 
 def settings(one: Launch, port: int) -> dict[str, Argument]:
@@ -47,6 +58,11 @@ def settings(one: Launch, port: int) -> dict[str, Argument]:
         else:
             found[name] = value
     return found
+
+
+def engine_arguments(one: Launch) -> dict[str, Argument]:
+    """The same settings as the keyword arguments of vLLM's AsyncEngineArgs, without those of its HTTP server."""
+    return {"model": one.source} | {name.replace("-", "_"): value for name, value in one.arguments.items()}
 
 
 def command(one: Launch) -> list[str]:
@@ -68,7 +84,7 @@ def _config_file(one: Launch) -> str:
     return HEADER + str(yaml.safe_dump(settings(one, one.port), sort_keys=False))
 
 
-def _script(launched: Launches) -> str:
+def _script(launched: Launches, command: Command) -> str:
     by_node: dict[str, list[Launch]] = {}
     for one in launched.launches:
         by_node.setdefault(one.node, []).append(one)
@@ -93,12 +109,12 @@ def _shell(variables: Mapping[str, str], words: list[str]) -> str:
     return " ".join([*assigned, shlex.join(words)])
 
 
-def _entry(one: Launch) -> dict[str, object]:
+def _entry(one: Launch, words: list[str]) -> dict[str, object]:
     return {
         "group": one.group.id,
         "node": one.node,
         "port": one.port,
         "env": environment(one),
-        "command": command(one),
+        "command": words,
         "model": one.model,
     }

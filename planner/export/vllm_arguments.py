@@ -57,12 +57,22 @@ def arguments(
 
 
 def _refusals(group: Group, replica: Replica, engine: EngineSettings, model: ModelArchitecture) -> Iterator[str | None]:
+    yield _share(replica)
     yield _places(group)
     yield _limits(engine, model)
     yield _layout(group, model)
     yield _expert_parallel(group, engine)
     yield _memory(replica, engine, model)
     yield _precision(replica, model)
+
+
+def _share(replica: Replica) -> str | None:
+    """Kubernetes' device plugin gives out equal MPS shares only, and a phase of its own needs a proxy."""
+    if replica.sm_fraction != 1.0:
+        return f"it has {replica.sm_fraction:.0%} of its GPU, and only whole GPUs are exported"
+    if replica.role != "both":
+        return f"it does {replica.role} only, and disaggregated serving is not exported"
+    return None
 
 
 def _places(group: Group) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import kubernetes_validate
@@ -10,13 +11,23 @@ import pytest
 import yaml
 
 from planner import cli
-from planner.export.launch import ExportError
-from planner.export.targets import exported_files, write_export
+from planner.export import compose
+from planner.export.launch import ExportError, launches_of
+from planner.export.targets import MANIFEST, TARGETS, exported_files, write_export
 from planner.plan_file import Plan
 from planner.plan_io import read_plan
+from profiles.errors import PlanningError
 from tests.small_spec import written
 
 HOSTILE = ["a; rm -rf ~ #", "$(touch pwned)", "../../x", "x" * 300, "new\nline", "`id`", "ünïcode", "-o"]
+FIELDS = {
+    *("apiVersion", "kind", "metadata", "spec", "data"),
+    *("name", "services", "configs", "volumes", "http_options", "applications", "inferencePool"),
+    *("model", "host", "port", "served-model-name", "tensor-parallel-size", "pipeline-parallel-size", "max-model-len"),
+    *("max-num-seqs", "max-num-batched-tokens", "gpu-memory-utilization", "kv-cache-memory-bytes", "kv-cache-dtype"),
+    *("enable-prefix-caching", "dtype"),
+}
+PART = re.compile(r"[a-z0-9][-a-z0-9]{0,79}(\.[a-z]+){0,2}")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -59,18 +70,53 @@ def test_vllm_files_hold_the_plans_settings(plan: Plan) -> None:
     assert len(json.loads(files["launch.json"])) == len(plan.groups)
 
 
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_are_harmless(plan: Plan, name: str, tmp_path: Path) -> None:
-    for target in ("vllm", "kubernetes"):
-        folder = tmp_path / target
-        files, _ = exported_files(renamed(plan, name), target)
-        write_export(files, folder)
-        assert all(Path(f).name == f and len(f) < 120 for f in files)
-        assert {p.parent for p in folder.rglob("*")} == {folder}
-    for text in files.values():
-        for one in yaml.safe_load_all(text):
-            assert LABEL.fullmatch(one["metadata"]["name"])
-            kubernetes_validate.validate(one, "1.37", strict=True)
+def test_hostile_names_are_harmless(plan: Plan, name: str, target: str, tmp_path: Path) -> None:
+    folder = tmp_path / target
+    files, _ = exported_files(renamed(plan, name), target)
+    write_export(files, folder)
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {*files, MANIFEST}
+    for file, text in files.items():
+        assert all(PART.fullmatch(part) for part in Path(file).parts)
+        if file.endswith(".yaml"):
+            for one in yaml.safe_load_all(text):
+                # Nothing of a name may be taken for a setting, a tag or another document.
+                assert set(one) <= FIELDS, file
+                if "metadata" in one:
+                    assert LABEL.fullmatch(one["metadata"]["name"])
+                assert {*one.get("services", ()), *one.get("configs", ())} <= set(filter(LABEL.fullmatch, words(text)))
+        elif file.endswith(".json"):
+            json.loads(text)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, without the colons behind them."""
+    return [word.rstrip(":") for word in text.split()]
+
+
+@pytest.mark.parametrize("name", ["a; rm -rf ~ #", "$(x)", "../x", "x" * 300])
+def test_hostile_workloads_are_data_or_refused(plan: Plan, name: str) -> None:
+    data = plan.model_dump(mode="json")
+    data["routes"] = {name: data["routes"]["chat"]}
+    for target in TARGETS:
+        files, _ = exported_files(Plan.model_validate(data), target)
+        holding = [text for text in files.values() if json.dumps(name) in text]
+        assert len(holding) == 1, target
+        assert not any(name in file for file in files)
+    data["spec"]["workloads"][0]["name"] = name
+    with pytest.raises(PlanningError, match="is not a name"):
+        exported_files(Plan.model_validate(data), "vllm")
+
+
+@pytest.mark.parametrize("name", ["$(touch pwned)", "`id`", "a$HOME", "${HOME}"])
+def test_compose_replaces_nothing_in_a_local_path(plan: Plan, name: str, tmp_path: Path) -> None:
+    launched = launches_of(plan)
+    local = replace(launched.launches[0], local=True, source=f"/models/{name}")
+    files = compose.files(replace(launched, launches=(local,)))
+    service = next(iter(yaml.safe_load(next(iter(files.values())))["services"].values()))
+    assert service["volumes"][0]["source"].replace("$$", "").count("$") == 0
+    assert service["volumes"][0]["source"].replace("$$", "$") == f"/models/{name}"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -103,13 +149,28 @@ def test_refusals(plan: Plan, tmp_path: Path) -> None:
     data["groups"][0]["replicas"][0]["kv_tokens"] = 100
     with pytest.raises(ExportError, match="one request may have"):
         exported_files(Plan.model_validate(data), "vllm")
+    for field, value, said in (("sm_fraction", 0.5, "50% of its GPU"), ("role", "prefill", "prefill only")):
+        data = plan.model_dump(mode="json")
+        data["groups"][0]["replicas"][0][field] = value
+        with pytest.raises(ExportError, match=said):
+            exported_files(Plan.model_validate(data), "kubernetes")
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(ExportError, match=r"precious\.txt"):
         write_export({"a.yaml": "x: 1\n"}, tmp_path)
 
 
 def test_an_export_replaces_its_own_files_only(tmp_path: Path) -> None:
-    write_export({"a.yaml": "1\n", "b.yaml": "2\n"}, tmp_path / "d")
+    write_export({"a.yaml": "1\n", "b.yaml": "2\n", "c/1/d.json": "{}\n"}, tmp_path / "d")
     write_export({"a.yaml": "3\n"}, tmp_path / "d")
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["a.yaml", "muxplan-export.json"]
     assert (tmp_path / "d" / "a.yaml").read_text() == "3\n"
+
+
+def test_a_forged_list_of_files_removes_nothing_outside(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    write_export({"a.yaml": "1\n"}, tmp_path / "d")
+    forged = ["../precious.txt", str(tmp_path / "precious.txt"), "d/../../precious.txt", "a.yaml"]
+    (tmp_path / "d" / MANIFEST).write_text(json.dumps(forged))
+    write_export({"b.yaml": "2\n"}, tmp_path / "d")
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["b.yaml", MANIFEST]

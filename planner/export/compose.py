@@ -1,0 +1,90 @@
+"""Docker Compose: one file for every node, with a service for each of its replicas."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from planner.export import vllm
+from planner.export.devices import Device, device_of
+from planner.export.labels import labels_of
+from planner.export.launch import Launch, Launches
+from planner.export.routing_table import by_replica
+from planner.export.yaml_text import one_text
+
+PORT = 8000
+MODEL_FOLDER = "/model"
+HEADER = """\
+# Node {node}: docker compose -f {file} up -d
+# routes.json says which share of every workload goes to which replica: a router in front has to do that.
+"""
+HEALTH = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=10)"
+
+
+def files(launched: Launches) -> dict[str, str]:
+    """Relative path → text: `compose-<node>.yaml` each, and `routes.json`; ExportError for a GPU without an image."""
+    nodes = labels_of(one.node for one in launched.launches)
+    found = {}
+    for node, label in nodes.items():
+        here = [one for one in launched.launches if one.node == node]
+        name = f"compose-{label}.yaml"
+        found[name] = HEADER.format(node=label, file=name) + one_text(_project(launched, label, here))
+    found["routes.json"] = json.dumps(by_replica(launched), indent=2) + "\n"
+    return found
+
+
+def _project(launched: Launches, label: str, here: list[Launch]) -> dict[str, Any]:
+    return {
+        "name": label,
+        "services": {one.label: _service(one, device_of(one.group.gpu, launched.engine_version)) for one in here},
+        "configs": {one.label: {"content": _verbatim(_config(one))} for one in here},
+        "volumes": {"models": None},
+    }
+
+
+def _config(one: Launch) -> str:
+    settings = vllm.settings(one, PORT)
+    return one_text(settings | {"model": MODEL_FOLDER} if one.local else settings)
+
+
+def _service(one: Launch, device: Device) -> dict[str, Any]:
+    health = {"test": ["CMD", "python3", "-c", HEALTH], "interval": "10s", "timeout": "15s", "retries": 6}
+    return {
+        "image": device.image,
+        "command": ["--config", "/etc/muxplan/vllm.yaml"],
+        "configs": [{"source": one.label, "target": "/etc/muxplan/vllm.yaml"}],
+        "ports": [f"{one.port}:{PORT}"],
+        "volumes": _volumes(one),
+        # Tensor-parallel ranks exchange data through shared memory.
+        "shm_size": "16gb",
+        "healthcheck": {**health, "start_period": f"{one.start_s}s"},
+        "restart": "unless-stopped",
+        "stop_grace_period": "120s",
+        **_gpus(one, device),
+    }
+
+
+def _volumes(one: Launch) -> list[dict[str, Any]]:
+    cache = {"type": "volume", "source": "models", "target": "/root/.cache/huggingface"}
+    if not one.local:
+        return [cache]
+    return [{"type": "bind", "source": _verbatim(one.source), "target": MODEL_FOLDER, "read_only": True}]
+
+
+def _gpus(one: Launch, device: Device) -> dict[str, Any]:
+    """The service's own GPUs: a reservation where Docker knows the GPUs, devices and a variable for AMD's."""
+    token: Mapping[str, str] = {"HF_TOKEN": "${HF_TOKEN:-}"}
+    if device.amd:
+        return {
+            "environment": {**token, **vllm.environment(one)},
+            "devices": ["/dev/kfd", "/dev/dri"],
+            "group_add": ["video"],
+            "security_opt": ["seccomp=unconfined"],
+        }
+    ids = [str(index) for index in one.gpu_indices]
+    reserved = {"driver": "nvidia", "device_ids": ids, "capabilities": ["gpu"]}
+    return {"environment": token, "deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
+
+
+def _verbatim(text: str) -> str:
+    """Compose replaces $NAME; $$ stands for the character."""
+    return text.replace("$", "$$")

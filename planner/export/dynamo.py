@@ -1,0 +1,89 @@
+"""NVIDIA Dynamo: a DynamoGraphDeployment for every queue, with a frontend and its workers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from planner.export import kubernetes, pods
+from planner.export.devices import Device, device_of
+from planner.export.labels import labels_of
+from planner.export.launch import ExportError, Launch, Launches, needs_no_local_files
+from planner.export.pods import Object
+
+IMAGE = "nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.6.1"
+SYSTEM_PORT = 9090
+NAME_LENGTH = 32
+"""Dynamo's operator puts the component's name and more behind that of the deployment, within 45 characters."""
+HEADER = """\
+# unvalidated: no registry holds the schema of nvidia.com/v1beta1; the pods in it are Kubernetes' own.
+# Workers of {model}: {copies}; {routes}.yaml says which share of every workload goes to which frontend.
+# The image brings its own vLLM, which may be newer than the one that was planned for.
+"""
+
+
+def files(launched: Launches) -> dict[str, str]:
+    """Relative path → text, as for Kubernetes; ExportError as there, and for GPUs that are not NVIDIA's."""
+    short = labels_of((one.queue_label for one in launched.launches), NAME_LENGTH)
+    launches = tuple(replace(one, queue_label=short[one.queue_label]) for one in launched.launches)
+    return kubernetes.files_with(replace(launched, launches=launches), HEADER, _manifests, "-frontend")
+
+
+def _manifests(launched: Launches, label: str, copies: Sequence[Launch]) -> list[Object]:
+    first = copies[0]
+    device = device_of(first.group.gpu, launched.engine_version)
+    if device.amd:
+        raise ExportError(f"{first.group.gpu}: NVIDIA Dynamo runs on NVIDIA's GPUs only.")
+    needs_no_local_files(first, "a pod")
+    graph = pods.named("nvidia.com/v1beta1", "DynamoGraphDeployment", label, first)
+    graph["spec"] = {"components": [_frontend(), _worker(launched, label, copies, device)]}
+    return [graph]
+
+
+def _frontend() -> Object:
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "command": ["python3"],
+        "args": ["-m", "dynamo.frontend"],
+        "securityContext": pods.CONTAINER_SECURITY,
+    }
+    return {"name": "Frontend", "type": "frontend", "replicas": 1, "podTemplate": {"spec": {"containers": [container]}}}
+
+
+def _worker(launched: Launches, label: str, copies: Sequence[Launch], device: Device) -> Object:
+    first = copies[0]
+    spec = pods.pod(launched, label, copies, _engine(first, device))
+    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "config"]
+    template = {"metadata": {"labels": pods.labels(label, first)}, "spec": spec}
+    return {"name": "worker", "type": "worker", "replicas": len(copies), "podTemplate": template}
+
+
+def _engine(one: Launch, device: Device) -> Object:
+    gpus = pods.gpu_resources(one, device)
+    return {
+        "name": "main",
+        "image": IMAGE,
+        "command": ["python3", "-m", "dynamo.vllm"],
+        "args": [*flags(one), *(["--embedding-worker"] if one.arguments.get("runner") == "pooling" else [])],
+        "env": [pods.token(), {"name": "DYN_SYSTEM_PORT", "value": str(SYSTEM_PORT)}],
+        "resources": {"limits": gpus, "requests": gpus},
+        "volumeMounts": [pods.SHARED_MEMORY],
+        "startupProbe": {
+            "httpGet": {"path": "/health", "port": SYSTEM_PORT},
+            "timeoutSeconds": pods.PROBE_TIMEOUT_S,
+            **pods.start_budget(one),
+        },
+        "securityContext": pods.CONTAINER_SECURITY,
+    }
+
+
+def flags(one: Launch) -> list[str]:
+    """vLLM's settings as the words of a command line, without those of its HTTP server."""
+    found = ["--model", one.source]
+    for name, value in one.arguments.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif value is False:
+            found.append(f"--no-{name}")
+        else:
+            found += [f"--{name}", str(value)]
+    return found

@@ -1,0 +1,147 @@
+"""The pods of a queue: what every target that runs on Kubernetes has in common."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planner.export import vllm
+from planner.export.devices import Device, device_of
+from planner.export.launch import Launch, Launches, needs_no_local_files
+from planner.export.yaml_text import one_text
+
+PORT = 8000
+PROBE_S = 10
+PROBE_TIMEOUT_S = 10
+"""The server answers /health from the loop that tokenises prompts: a busy one takes its time."""
+SECRET = "hugging-face"
+
+Object = dict[str, Any]
+
+
+def queues_of(launched: Launches) -> dict[str, list[Launch]]:
+    """Queue label → its copies, in the order of the plan."""
+    found: dict[str, list[Launch]] = {}
+    for one in launched.launches:
+        found.setdefault(one.queue_label, []).append(one)
+    return found
+
+
+def named(version: str, kind: str, name: str, one: Launch) -> Object:
+    """The head of an object of a queue."""
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels(name, one)}}
+
+
+def selector(name: str) -> dict[str, str]:
+    """The label that the pods of a queue, and only they, carry."""
+    return {"app.kubernetes.io/name": name}
+
+
+def labels(name: str, one: Launch) -> dict[str, str]:
+    """The labels of a queue's objects and pods."""
+    return {**selector(name), "app.kubernetes.io/part-of": "muxplan", "muxplan/model": one.model}
+
+
+def config_map(name: str, one: Launch) -> Object:
+    """The ConfigMap with vLLM's config file; ExportError for a model that lies on the machine that planned."""
+    return named("v1", "ConfigMap", name, one) | {"data": {"vllm.yaml": config_text(one)}}
+
+
+def config_text(one: Launch) -> str:
+    """vLLM's config file as a pod reads it; ExportError for a model that lies on the machine that planned."""
+    needs_no_local_files(one, "a pod")
+    return one_text(vllm.settings(one, PORT))
+
+
+def template(launched: Launches, name: str, copies: Sequence[Launch]) -> Object:
+    """The pod template of a queue that serves with vLLM's own server and reads the queue's ConfigMap."""
+    first = copies[0]
+    # Pods do not notice a changed ConfigMap: a changed digest replaces them.
+    digest = hashlib.sha256(config_text(first).encode()).hexdigest()[:16]
+    return {
+        "metadata": {"labels": labels(name, first), "annotations": {"muxplan/config": digest}},
+        "spec": pod(launched, name, copies, server(first, device_of(first.group.gpu, launched.engine_version))),
+    }
+
+
+def pod(launched: Launches, name: str, copies: Sequence[Launch], container: Object) -> Object:
+    """The pod's spec around the container of an engine; the ConfigMap of the queue is its volume `config`."""
+    device = device_of(copies[0].group.gpu, launched.engine_version)
+    found: Object = {
+        "affinity": _affinity(launched, copies[0], device),
+        "tolerations": [{"key": device.resource, "operator": "Exists", "effect": "NoSchedule"}],
+        "containers": [container],
+        "volumes": [
+            {"name": "config", "configMap": {"name": name}},
+            # Tensor-parallel ranks exchange data through shared memory.
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}},
+        ],
+        "securityContext": {"seccompProfile": {"type": device.seccomp}},
+        "terminationGracePeriodSeconds": 120,
+        "automountServiceAccountToken": False,
+        # A Service called vllm would set VLLM_PORT, which vLLM takes for its own.
+        "enableServiceLinks": False,
+    }
+    return found | _spread(name, Counter(one.node for one in copies))
+
+
+def server(one: Launch, device: Device, name: str = "engine") -> Object:
+    """The container of vLLM's OpenAI server."""
+    gpus = gpu_resources(one, device)
+    health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": PROBE_TIMEOUT_S}
+    return {
+        "name": name,
+        "image": device.image,
+        "args": ["--config", "/etc/muxplan/vllm.yaml"],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "resources": {"limits": gpus, "requests": gpus},
+        "env": [token()],
+        "volumeMounts": [{"name": "config", "mountPath": "/etc/muxplan", "readOnly": True}, SHARED_MEMORY],
+        "startupProbe": {**health, **start_budget(one)},
+        "readinessProbe": {**health, "periodSeconds": 5},
+        "livenessProbe": {**health, "periodSeconds": PROBE_S, "failureThreshold": 6},
+        "securityContext": CONTAINER_SECURITY,
+    }
+
+
+SHARED_MEMORY = {"name": "shm", "mountPath": "/dev/shm"}
+CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def gpu_resources(one: Launch, device: Device) -> dict[str, str]:
+    """The replica's GPUs as the device plugin counts them."""
+    return {device.resource: str(len(one.gpu_indices))}
+
+
+def token() -> Object:
+    """The variable with the Hugging Face token, from a Secret that need not exist."""
+    secret = {"name": SECRET, "key": "token", "optional": True}
+    return {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}
+
+
+def start_budget(one: Launch) -> dict[str, int]:
+    """Period and number of start-up probes that give the replica the time to load."""
+    return {"periodSeconds": PROBE_S, "failureThreshold": -(-one.start_s // PROBE_S)}
+
+
+def _spread(name: str, per_node: Mapping[str, int]) -> Object:
+    """At least as many nodes as the plan uses, none with more copies than the plan's fullest (given GPUs to spare)."""
+    if len(per_node) < 2:
+        return {}
+    constraint = {
+        "maxSkew": max(per_node.values()),
+        "minDomains": len(per_node),
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": selector(name)},
+    }
+    return {"topologySpreadConstraints": [constraint]}
+
+
+def _affinity(launched: Launches, one: Launch, device: Device) -> Object:
+    """The nodes of the pool: by GPU, and by a label of ours where two pools have the same GPU."""
+    expressions = [{"key": device.label, "operator": "In", "values": [device.product]}]
+    if len(launched.pools_of_gpu[one.group.gpu]) > 1:
+        expressions.append({"key": "muxplan/pool", "operator": "In", "values": [one.group.pool]})
+    terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}

@@ -1,0 +1,75 @@
+"""Autoscalers for the Kubernetes target: they give up replicas in quiet hours and never ask for more than the plan."""
+
+from collections.abc import Callable, Mapping
+
+from planner.export import pods
+from planner.export.launch import LEAST_START_S, ExportError, Launches
+from planner.export.pods import Object
+from planner.export.yaml_text import several_text
+
+PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
+RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+HPA_HEADER = """\
+# The metrics API has to serve vllm:num_requests_running for pods (prometheus-adapter does it).
+"""
+KEDA_HEADER = """\
+# serverAddress is that of a Prometheus that scrapes port http of the pods labelled app.kubernetes.io/part-of: muxplan.
+"""
+
+
+def files(launched: Launches, kind: str) -> dict[str, str]:
+    """`<label>-scaling.yaml` for every queue of several replicas; `kind` is hpa or keda.
+
+    A replica is to hold as many requests as it does on average in the plan. ExportError for another kind, and when
+    the plan gives no latency to reckon that from.
+    """
+    if kind not in KINDS:
+        raise ExportError(f"there is no autoscaler '{kind[:40]}': {', '.join(KINDS)}.")
+    header, scaler = KINDS[kind]
+    found = {}
+    for label, copies in pods.queues_of(launched).items():
+        if len(copies) < 2:
+            continue
+        if not launched.in_flight.get(label):
+            raise ExportError(f"{copies[0].model}: the plan gives it no latency, so its replicas cannot be scaled.")
+        limits = {"minReplicas": 1, "maxReplicas": len(copies)}
+        one = scaler(label, limits, launched.in_flight[label])
+        one["metadata"] = {"name": label, "labels": pods.labels(label, copies[0])}
+        found[f"{label}-scaling.yaml"] = header + several_text([one])
+    return found
+
+
+def _hpa(label: str, limits: Mapping[str, int], in_flight: float) -> Object:
+    target = {"type": "AverageValue", "averageValue": f"{max(1, round(in_flight * 1000))}m"}
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": label},
+        **limits,
+        "metrics": [{"type": "Pods", "pods": {"metric": {"name": RUNNING}, "target": target}}],
+        # What goes takes minutes to come back.
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": LEAST_START_S}},
+    }
+    return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {}, "spec": spec}
+
+
+def _keda(label: str, limits: Mapping[str, int], in_flight: float) -> Object:
+    chosen = f'{{pod=~"{label}-.*"}}'
+    trigger = {
+        "type": "prometheus",
+        "metadata": {
+            "serverAddress": PROMETHEUS,
+            "query": f"sum({RUNNING}{chosen}) + sum({WAITING}{chosen})",
+            "threshold": f"{max(in_flight, 0.001):.3f}",
+        },
+    }
+    spec = {
+        "scaleTargetRef": {"name": label},
+        "minReplicaCount": limits["minReplicas"],
+        "maxReplicaCount": limits["maxReplicas"],
+        "cooldownPeriod": LEAST_START_S,
+        "triggers": [trigger],
+    }
+    return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {}, "spec": spec}
+
+
+Scaler = Callable[[str, Mapping[str, int], float], Object]
+KINDS: Mapping[str, tuple[str, Scaler]] = {"hpa": (HPA_HEADER, _hpa), "keda": (KEDA_HEADER, _keda)}

@@ -4,13 +4,11 @@ Nothing here is sampled: the costs are those of the very requests that are simul
 too many.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from planner import capacity_kernel as kernel
-from planner.capacity import MixSamples, ReplicaLimits, fluid_limit, request_costs_s
+from planner.capacity import MixSamples, ReplicaLimits, request_costs_s
 from planner.simulate import simulate_llm
 from planner.simulate_types import LlmCell, Outcome, Requests
 from profiles.evidence import Evidence, EvidenceShares

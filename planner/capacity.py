@@ -116,32 +116,40 @@ class FluidLimit:
 def fluid_limit(table: StepTable, limits: ReplicaLimits, samples: MixSamples) -> FluidLimit:
     """The rate per copy that no scheduling exceeds (up to twice the standard error of the sampled mean cost).
 
-    Busy time: a step with b decodes and x prefill tokens takes at least overhead + A + B·(b + x) for every line (A, B)
-    under the linear cost, plus the cheapest attention per KV token; and a request takes at least its share of the
+    Busy time: a step with b decodes and x prefill tokens takes at least A + B·(b + x) for every line (A >= 0, B) under
+    the cost of a step, plus the cheapest attention per KV token; and a request takes at least its share of the
     steps that memory, max_num_seqs or the TPOT limit (a step must not outlast it on average) leave it. The serial front
-    end is another limit. The costliest 1 − target of the requests are left out.
+    end and the time that a request keeps its place in the batch are further limits. The costliest 1 − target of the
+    requests are left out. ValueError where the table does not reach up to the largest step.
     """
+    if limits.max_num_batched_tokens >= table.linear_s.size:
+        raise ValueError(f"steps of {limits.max_num_batched_tokens} tokens are beyond the table")
     best = FluidLimit(rate_rps=float("inf"), exchange=np.ones(samples.targets.size))
-    for cost_s in _request_costs_s(table, limits, samples):
+    for cost_s in request_costs_s(table, limits, samples):
         limit = _cheapest(cost_s, samples)
         if limit.rate_rps < best.rate_rps:
             best = limit
     return best
 
 
-def _request_costs_s(table: StepTable, limits: ReplicaLimits, samples: MixSamples) -> Iterator[FloatArray]:
-    """Busy seconds that every request takes at least, shape (samples,): one array for each way to count them."""
-    factor = min(1.0, table.prefill_factor)
+def request_costs_s(table: StepTable, limits: ReplicaLimits, samples: MixSamples) -> Iterator[FloatArray]:
+    """Seconds of a copy that every request takes at least, shape (samples,): one array for each way to count them.
+
+    Requests that attain, served by one copy, take at least their sum, whatever the schedule.
+    """
     columns = samples.matrix
     tokens = columns[:, kernel.COMPUTED_TOKENS]
     outputs = np.zeros(tokens.size) if limits.embed else columns[:, kernel.OUT_TOKENS] - 1.0
-    context = columns[:, kernel.IN_TOKENS] + 0.5 * columns[:, kernel.OUT_TOKENS]
-    attention = factor * _prefill_attention(table, columns) + outputs * context * _decode_s_per_kv_token(table)
+    attention = _decode_attention_s(table, columns, outputs)
+    prefill = min(1.0, table.prefill_factor) * _prefill_attention(table, columns)
     lines = _lines_under(table)
     for steps in _steps(table, limits, samples, lines):
-        for intercept, slope in lines:
-            linear = factor * slope * (outputs + tokens)
-            yield linear + attention + steps * (table.overhead_s + factor * intercept)
+        for step_s, token_s in lines:
+            yield steps * step_s + token_s * (outputs + tokens) + attention + prefill
+    for place in _places(limits, columns, outputs):
+        for step_s, token_s in lines:
+            # A token is sampled when its step has left the last stage: so long nobody else has the place.
+            yield place * table.stages * (outputs * (step_s + token_s) + attention)
     answers = np.zeros(tokens.size) if limits.embed else columns[:, kernel.OUT_TOKENS]
     yield (
         table.front_end_request_s
@@ -153,17 +161,27 @@ def _request_costs_s(table: StepTable, limits: ReplicaLimits, samples: MixSample
 def _steps(
     table: StepTable, limits: ReplicaLimits, samples: MixSamples, lines: list[tuple[float, float]]
 ) -> list[FloatArray]:
-    """Steps of a stage that a request takes at least: its token's share of a batch as large as each limit allows."""
+    """Steps of a stage that a request takes at least: its token's share of a batch as large as each limit allows.
+
+    Of two steps in a row either both are in the pipeline together, and share the places, or the stage idles for at
+    least a step between them. More stages than two promise no more: short steps may fill the gaps between long ones.
+    """
     columns = samples.matrix
     if limits.embed:
         return [columns[:, kernel.COMPUTED_TOKENS] / limits.max_num_batched_tokens]
     outputs = columns[:, kernel.OUT_TOKENS] - 1.0
-    context = columns[:, kernel.IN_TOKENS] + 0.5 * columns[:, kernel.OUT_TOKENS]
+    shared = min(table.stages, 2)
     return [
-        outputs * table.stages / limits.max_num_seqs,
-        outputs * table.stages * context / limits.kv_tokens,
+        *(shared * outputs * place for place in _places(limits, columns, outputs)),
         outputs / _batch_within_tpot(table, samples, lines),
     ]
+
+
+def _places(limits: ReplicaLimits, columns: FloatArray, outputs: FloatArray) -> list[FloatArray]:
+    """The share of a copy's places (sequences, KV tokens) that a request holds while it decodes, on average."""
+    if limits.embed:
+        return []
+    return [np.full(outputs.size, 1.0 / limits.max_num_seqs), _context(columns) / limits.kv_tokens]
 
 
 def _cheapest(cost_s: FloatArray, samples: MixSamples) -> FluidLimit:
@@ -198,21 +216,25 @@ def _prompt_attention_s(table: StepTable, tokens: FloatArray) -> FloatArray:
 
 
 def _lines_under(table: StepTable) -> list[tuple[float, float]]:
-    """Lines (seconds, seconds per token) nowhere above the linear cost from one token on: its lower hull, shifted."""
+    """Lines (seconds a step, seconds a token, neither negative) nowhere above the cost of a step from one token on.
+
+    They run along its lower hull, shifted; where that would start below zero, one through the origin takes its place.
+    """
     last = table.linear_s.size - 1
     points = np.unique(np.round(np.geomspace(1, last, HULL_POINTS)).astype(int))
     # The cost never falls, so between two points it is at least its value at the left one.
     x = points[1:].astype(float)
-    y = table.linear_s[points[:-1]]
+    y = table.overhead_s + min(1.0, table.prefill_factor) * table.linear_s[points[:-1]]
     hull: list[tuple[float, float]] = []
     for px, py in zip(x, y, strict=True):
         while len(hull) >= 2 and _turns_down(hull[-2], hull[-1], (px, py)):
             hull.pop()
         hull.append((px, py))
-    lines = []
+    lines = [(0.0, float(np.min(y / x)))]
     for (ax, ay), (bx, by) in pairwise(hull):
         slope = (by - ay) / (bx - ax)
-        lines.append((ay - slope * ax, slope))
+        if ay - slope * ax >= 0:
+            lines.append((ay - slope * ax, slope))
     return lines
 
 
@@ -220,10 +242,15 @@ def _turns_down(a: tuple[float, float], b: tuple[float, float], c: tuple[float, 
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) <= 0
 
 
-def _decode_s_per_kv_token(table: StepTable) -> float:
-    """The least decode attention time per KV token anywhere in the table."""
+def _context(columns: FloatArray) -> FloatArray:
+    """KV tokens that a request holds while it decodes, on average."""
+    return columns[:, kernel.IN_TOKENS] + 0.5 * columns[:, kernel.OUT_TOKENS]
+
+
+def _decode_attention_s(table: StepTable, columns: FloatArray, outputs: FloatArray) -> FloatArray:
+    """Seconds of decode attention of every sample at the least time per KV token anywhere in the table."""
     tokens = 2.0 ** np.arange(table.decode_attention_s.shape[1])
-    return float(np.min(table.decode_attention_s / tokens[None, :]))
+    return outputs * _context(columns) * float(np.min(table.decode_attention_s / tokens[None, :]))
 
 
 def _batch_within_tpot(table: StepTable, samples: MixSamples, lines: list[tuple[float, float]]) -> float:
@@ -231,11 +258,9 @@ def _batch_within_tpot(table: StepTable, samples: MixSamples, lines: list[tuple[
     allowed = float(np.max(samples.matrix[:, kernel.TPOT_SLO_S]))
     batch = float("inf")
     if np.isfinite(allowed):
-        factor = min(1.0, table.prefill_factor)
-        for intercept, slope in lines:
-            if slope > 0:
-                room = allowed / table.stages - table.overhead_s - factor * intercept
-                batch = min(batch, max(room, 0.0) / (factor * slope))
+        for step_s, token_s in lines:
+            if token_s > 0:
+                batch = min(batch, max(allowed / table.stages - step_s, 0.0) / token_s)
     return max(batch, 1e-9)
 
 

@@ -50,10 +50,16 @@ def _decode_step_s(arrays: Arrays, scalars: FloatArray, batch: float, kv_tokens:
 
 @njit(cache=True, nogil=True)
 def _mixed_step_s(
-    arrays: Arrays, scalars: FloatArray, batch: float, kv_tokens: float, prefill_tokens: float, attention_s: float
+    arrays: Arrays,
+    scalars: FloatArray,
+    batch: float,
+    kv_tokens: float,
+    prefill_tokens: float,
+    attention_s: float,
+    samplers: float,
 ) -> float:
     linear, decode, _prefill, sampling = arrays
-    step = scalars[OVERHEAD_S] + dense_s(sampling, batch + 1.0)
+    step = scalars[OVERHEAD_S] + dense_s(sampling, samplers)
     step += scalars[PREFILL_FACTOR] * (dense_s(linear, batch + prefill_tokens) + attention_s)
     if batch > 0.0:
         step += decode_attention_s(decode, batch, kv_tokens)
@@ -93,6 +99,7 @@ def _steady_state(
     chunk_tokens = mean_computed / mean_chunks
     chunk_attention = mean_attention / mean_chunks
     stages = scalars[STAGES]
+    answers = 1.0 - settings[IS_EMBED]
     step = _decode_step_s(arrays, scalars, 1.0, context)
     batch = 0.0
     mixed_share = 0.0
@@ -111,7 +118,7 @@ def _steady_state(
         tokens = merged * chunk_tokens
         kv = batch * context
         decode_step = _decode_step_s(arrays, scalars, max(batch, 1.0), max(kv, context))
-        mixed_step = _mixed_step_s(arrays, scalars, batch, kv, tokens, merged * chunk_attention)
+        mixed_step = _mixed_step_s(arrays, scalars, batch, kv, tokens, merged * chunk_attention, batch + answers)
         busy = mixed_share * mixed_step + (1.0 - mixed_share) * decode_step
         if abs(busy - step) < 1e-7 * step:
             step = busy
@@ -193,7 +200,9 @@ def attainment_by_group(
         chunks = math.ceil(computed / settings[MAX_TOKENS])
         cached = samples[i, IN_TOKENS] - computed
         attention = prefill_attention_s(arrays[2], samples[i, IN_TOKENS]) - prefill_attention_s(arrays[2], cached)
-        one = _mixed_step_s(arrays, scalars, batch, batch * context, computed / chunks, attention / chunks)
+        one = _mixed_step_s(
+            arrays, scalars, batch, batch * context, computed / chunks, attention / chunks, batch + answers
+        )
         base = decode_step if batch > 0.5 else 0.0
         extra = chunks * max(one - base, 0.0)
         work += extra
@@ -316,13 +325,18 @@ def alone_s(
         while done < tokens:
             chunk = min(settings[MAX_TOKENS], tokens - done)
             attention = prefill_attention_s(arrays[2], done + chunk) - prefill_attention_s(arrays[2], done)
-            step = _mixed_step_s(arrays, scalars, 0.0, 0.0, chunk, attention)
-            total += step
             done += chunk
+            samplers = 1.0 if done >= tokens and settings[IS_EMBED] == 0.0 else 0.0
+            step = _mixed_step_s(arrays, scalars, 0.0, 0.0, chunk, attention, samplers)
+            total += step
         # The chunks of one prompt follow each other through the pipeline; the last one leaves it a pass later.
         total += (stages - 1.0) * step
         ttft[i] = total
         tpot[i] = np.nan
         if output > 1.0 and settings[IS_EMBED] == 0.0:
-            tpot[i] = stages * _decode_step_s(arrays, scalars, 1.0, tokens + 0.5 * output)
+            # Between the first decode step and the last; attention bends a little one way or the other.
+            middle = _decode_step_s(arrays, scalars, 1.0, tokens + 0.5 * output)
+            first = _decode_step_s(arrays, scalars, 1.0, tokens + 1.0)
+            last = _decode_step_s(arrays, scalars, 1.0, tokens + output - 1.0)
+            tpot[i] = stages * min(middle, 0.5 * (first + last))
     return ttft, tpot

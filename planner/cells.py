@@ -264,9 +264,10 @@ class CellSimulator:
             return np.concatenate([field(one)[mine] for one, mine in parts])[order]
 
         owners = [self._workload_of(s.demand) for s in key.slices]
-        first = self._workloads[owners[0]]
+        # A request is dropped when it is too late for every workload of the cell.
+        latest = max((self._workloads[w] for w in owners), key=lambda w: w.slo.e2e_s)
         return _Prepared(
-            cell=simulated_cell(queue, key.copies, Router[first.router.upper()], first.slo),
+            cell=simulated_cell(queue, key.copies, Router[latest.router.upper()], latest.slo),
             requests=Requests(
                 arrival_s=merged(lambda one: one.requests.arrival_s),
                 input_tokens=merged(lambda one: one.requests.input_tokens),

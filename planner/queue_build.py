@@ -13,6 +13,7 @@ import numpy as np
 from planner import capacity_kernel as kernel
 from planner.capacity import (
     BRACKETS,
+    FloatArray,
     FluidLimit,
     MixSamples,
     ReplicaLimits,
@@ -176,15 +177,7 @@ def _limits(one: Layouted, mix: Mix, budget: MemoryBudget, seqs: int, tokens: in
 
 
 def _misses_alone(one: Layouted, mix: Mix) -> list[Miss]:
-    tokens = one.token_budgets[-1]
-    budget = one.budget(SEQUENCE_LIMITS[0], tokens)
-    if isinstance(budget, Refusal):
-        tokens = one.token_budgets[0]
-        budget = one.budget(SEQUENCE_LIMITS[0], tokens)
-    if isinstance(budget, Refusal):
-        return []
-    limits = _limits(one, mix, budget, SEQUENCE_LIMITS[0], tokens)
-    ttft, tpot = alone_s(one.packed, limits, mix.fine)
+    ttft, tpot = _quickest_alone(one, mix)
     columns = mix.fine.matrix
     e2e = ttft + np.where(np.isnan(tpot), 0.0, tpot * (columns[:, kernel.OUT_TOKENS] - 1))
     found = []
@@ -202,6 +195,17 @@ def _misses_alone(one: Layouted, mix: Mix) -> list[Miss]:
                 needed = float(np.quantile(values[mine], target, method="higher"))
                 found.append(Miss(workload=workload, template=one.id, limit=limit, needed_s=needed))
     return found
+
+
+def _quickest_alone(one: Layouted, mix: Mix) -> tuple[FloatArray, FloatArray]:
+    """The least (TTFT, TPOT) in seconds that any token budget gives a request alone: pipelines gain from chunks."""
+    found = []
+    for tokens in one.token_budgets:
+        budget = one.budget(SEQUENCE_LIMITS[0], tokens)
+        if not isinstance(budget, Refusal):
+            found.append(alone_s(one.packed, _limits(one, mix, budget, SEQUENCE_LIMITS[0], tokens), mix.fine))
+    ttft, tpot = zip(*found, strict=True)
+    return np.minimum.reduce(ttft), np.minimum.reduce(tpot)
 
 
 def _with_best_settings(one: Layouted, mix: Mix) -> Queue | None:

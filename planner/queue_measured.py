@@ -37,7 +37,9 @@ def latency_queues(
     found: list[Queue] = []
     refused: list[Refused] = []
     misses: list[Miss] = []
-    deadline = float(mix.samples.matrix[:, kernel.E2E_SLO_S].min())
+    tightest = int(mix.samples.matrix[:, kernel.E2E_SLO_S].argmin())
+    deadline = float(mix.samples.matrix[tightest, kernel.E2E_SLO_S])
+    owner = mix.workloads[int(mix.samples.matrix[tightest, kernel.GROUP])]
     for pool in pools:
         for (gpu, tp, pp), table in sorted(tables.items()):
             if gpu != pool.gpu.name:
@@ -51,7 +53,7 @@ def latency_queues(
             queue = _latency_queue(name, pool, table, mix, fixed_overhead_s)
             alone = float(table.latency_s(1).sum()) + fixed_overhead_s
             if alone > deadline:
-                misses.append(Miss(workload=mix.workloads[0], template=name, limit="e2e_ms", needed_s=alone))
+                misses.append(Miss(workload=owner, template=name, limit="e2e_ms", needed_s=alone))
             elif queue is not None:
                 found.append(queue)
     return found, refused, misses
@@ -59,14 +61,17 @@ def latency_queues(
 
 def _latency_queue(name: str, pool: Pool, table: LatencyTable, mix: Mix, fixed_overhead_s: float) -> Queue | None:
     """Rate of a batch b: b ÷ the slowest stage, where a request that waits for one batch still meets the deadline."""
-    deadline = float(mix.samples.matrix[:, kernel.E2E_SLO_S].min())
+    deadlines = mix.samples.matrix[:, kernel.E2E_SLO_S]
+    deadline = float(deadlines.min())
     analytic, fluid, chosen = 0.0, 0.0, 1
     for batch in table.batch_sizes.tolist():
         stages = table.latency_s(batch)
         rate = batch / float(stages.max())
+        if float(stages.sum()) + fixed_overhead_s <= float(deadlines.max()):
+            # Requests of the workload with the latest deadline could fill such batches.
+            fluid = max(fluid, rate)
         if float(stages.sum()) + fixed_overhead_s <= deadline:
             # A request may have to wait for one batch before its own: only then is the rate one that lasts.
-            fluid = max(fluid, rate)
             chosen = max(chosen, batch)
             if float(stages.max()) + float(stages.sum()) + fixed_overhead_s <= deadline:
                 analytic = max(analytic, rate)

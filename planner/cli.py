@@ -48,7 +48,16 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_add_plan, _add_estimate, _add_simulate, _add_export, _add_explain, _add_diff, _add_catalogue):
+    for add in (
+        _add_plan,
+        _add_estimate,
+        _add_simulate,
+        _add_export,
+        _add_explain,
+        _add_diff,
+        _add_sweep,
+        _add_catalogue,
+    ):
         add(commands, common)
     return parser
 
@@ -120,6 +129,29 @@ def _add_diff(commands: "Commands[argparse.ArgumentParser]", common: argparse.Ar
     parser = commands.add_parser("diff", parents=[common], help="what changes from one plan to another")
     parser.add_argument("old", metavar="OLD")
     parser.add_argument("new", metavar="NEW")
+
+
+def _add_sweep(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("sweep", parents=[common], help="plan many variants of a spec, on all cores")
+    parser.add_argument("spec", metavar="SPEC", help="spec file (YAML or JSON)")
+    varied = parser.add_mutually_exclusive_group(required=True)
+    varied.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="PATH=V1,V2,…",
+        help="values of a field, such as workloads.chat.traffic.rate_rps=20,40 or workloads.*.slo.ttft_ms=x0.5,x2;"
+        " given again, all combinations are planned",
+    )
+    varied.add_argument("--variants", metavar="FILE.csv", help="paths in the header, a variant in each line")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="results.csv or results.parquet")
+    parser.add_argument("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="default: all cores")
+    parser.add_argument("--ray", action="store_true", help="plan on a Ray cluster instead of this machine's cores")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="with --ray; default: RAY_ADDRESS, else a local one")
+    parser.add_argument("--solver", default="highs", help="MILP solver that PuLP finds: highs (default), cbc, …")
+    parser.add_argument("--time-limit", type=_positive, default=60.0, metavar="S", help="per variant; default 60 s")
+    parser.add_argument("--gap", type=_fraction, default=1e-3, metavar="F", help="MILP gap to stop at; default 0.001")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the traffic draws; default 0")
 
 
 def _add_catalogue(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _parser().print_help(sys.stderr)
         return EXIT_BAD_INPUT
     try:
-        code: int = importlib.import_module(f"planner.commands.{arguments.command}").run(arguments)
+        code: int = importlib.import_module(f"planner.commands.{arguments.command.replace('-', '_')}").run(arguments)
         sys.stdout.flush()
     except PlanningError as error:
         if arguments.debug:
@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_diff,
         _add_sweep,
         _add_catalogue,
+        _add_check,
+        _add_profile,
+        _add_tiny_model,
     ):
         add(commands, common)
     return parser
@@ -154,6 +157,63 @@ def _add_sweep(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the traffic draws; default 0")
 
 
+def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("check", parents=[common], help="run a plan for real and compare")
+    parser.add_argument("plan", metavar="PLAN", help="plan file")
+    parser.add_argument("--on", choices=("vllm",), default="vllm", help="start the plan's engines on this machine")
+    parser.add_argument(
+        "-o", "--output", metavar="CHECK.json", help="write the result there (muxplan calibrate reads it)"
+    )
+    parser.add_argument(
+        "--tolerance", type=_fraction, default=0.2, metavar="F", help="allowed error of TPOT; default 0.2"
+    )
+    parser.add_argument("--duration", type=_positive, default=60.0, metavar="S", help="seconds of traffic a window")
+    parser.add_argument("--windows", type=_count, default=1, metavar="N", help="windows of traffic; default 1")
+    parser.add_argument("--seed", type=_seed, default=2, metavar="N", help="seed of the traffic; default 2")
+    parser.add_argument("--node", metavar="NAME", help="start the groups of this node; default: the first")
+    parser.add_argument("--group", action="append", metavar="ID", help="start this group only (may be repeated)")
+    parser.add_argument("--dummy-weights", action="store_true", help="config without weights: vLLM makes them up")
+    _add_engine_options(parser)
+
+
+def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    profile = commands.add_parser("profile", help="measure what devices and engines cost")
+    kinds = profile.add_subparsers(dest="kind", metavar="KIND", required=True)
+    parser = kinds.add_parser("engine", parents=[common], help="step times of models on this machine's engine")
+    parser.add_argument("models", nargs="+", metavar="FOLDER", help="folders with config.json and weights")
+    parser.add_argument("-o", "--output", required=True, metavar="DEVICE.yaml", help="device profile to write")
+    parser.add_argument("--engine", default="vllm", help="engine file of the catalogue, or a path; default vllm")
+    parser.add_argument("--gpu", help="catalogue name of this machine's GPU; default: measure what it is")
+    parser.add_argument("--memory-gib", type=_positive, metavar="N", help="memory that a plan may use on a device")
+    parser.add_argument("--price", type=_positive, metavar="USD", help="price of a device per hour")
+    parser.add_argument("--devices", type=_index, nargs="+", default=[0], metavar="N", help="GPUs or cores; default 0")
+    parser.add_argument("--batches", type=_count, nargs="+", default=[1, 2, 4, 8, 16], metavar="N")
+    parser.add_argument("--prompts", type=_count, nargs="+", default=[32, 128, 512, 1024], metavar="TOKENS")
+    parser.add_argument("--passes", type=_count, default=5, metavar="N", help="the median counts; default 5")
+    _add_engine_options(parser)
+
+
+def _add_tiny_model(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("tiny-model", parents=[common], help="make a small random model for a real engine")
+    parser.add_argument("model", metavar="MODEL", help="whose shape to scale down: catalogue name or config.json")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--layers", type=_count, default=8, metavar="N")
+    parser.add_argument("--hidden", type=_count, default=512, metavar="N")
+    parser.add_argument("--vocabulary", type=_count, default=4096, metavar="N")
+    parser.add_argument("--max-length", type=_count, default=4096, metavar="TOKENS")
+    _add_engine_python(parser)
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    _add_engine_python(parser)
+    parser.add_argument("--first-port", type=_port, default=8000, metavar="N", help="ports from here up; default 8000")
+    parser.add_argument("--logs", default="engine-logs", metavar="DIR", help="logs of the engines; default engine-logs")
+
+
+def _add_engine_python(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine-python", metavar="PATH", help="Python with vLLM; default .engine (make engine)")
+
+
 def _add_catalogue(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("catalogue", parents=[common], help="known GPUs, models, engines and lengths")
     parser.add_argument("kind", choices=("gpus", "models", "engines", "lengths"))
@@ -171,6 +231,20 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number") from error
+
+
+def _index(text: str) -> int:
+    value = _whole(text)
+    if not 0 <= value < 1024:
+        raise argparse.ArgumentTypeError(f"{text} is not the index of a device")
+    return value
+
+
+def _port(text: str) -> int:
+    value = _whole(text)
+    if not 1024 <= value <= 65_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 1024 to 65000")
+    return value
 
 
 def _positive(text: str) -> float:

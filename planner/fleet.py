@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from profiles.gpus import Gpu
+from profiles.measured_steps import MeasuredSteps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class Pool:
     billing: Literal["on_demand", "spot", "reserved"]
     intra_node_bytes_per_s: float | None
     inter_node_bytes_per_s: float | None
+    steps: tuple[MeasuredSteps, ...] = ()
+    """Step times measured on the device; models that have them are planned by them."""
 
     @property
     def price_in_objective(self) -> float:

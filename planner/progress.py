@@ -57,7 +57,9 @@ class Deadline:
 
 
 @contextmanager
-def interruptible(stream: TextIO = sys.stderr) -> Iterator[Interrupt]:
+def interruptible(
+    told: str = "stopping: keeping the best plan so far (Ctrl-C again ends at once)", stream: TextIO = sys.stderr
+) -> Iterator[Interrupt]:
     """Within the block the first Ctrl-C only sets the yielded flag, so that the best plan so far is kept."""
     interrupt = Interrupt()
 
@@ -65,7 +67,7 @@ def interruptible(stream: TextIO = sys.stderr) -> Iterator[Interrupt]:
         if interrupt.asked:
             raise KeyboardInterrupt
         interrupt.asked = True
-        stream.write("stopping: keeping the best plan so far (Ctrl-C again ends at once)\n")
+        stream.write(told + "\n")
 
     before = signal.signal(signal.SIGINT, ask)
     try:

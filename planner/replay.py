@@ -44,11 +44,7 @@ class Traffic:
 
 def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Replay:
     """Simulate a plan. PlanFileError when it has no groups or was made from another catalogue."""
-    if not plan.groups:
-        raise PlanFileError("the plan has no groups to simulate: it says why there is no plan.")
-    loaded = spec_from_plan(plan.spec, folder)
-    prepared = prepare(loaded, PlanOptions(seed=plan.seed), progress)
-    market = replace(prepared.market, queues=_as_planned(plan, prepared.market.queues))
+    market = planned_market(plan, folder, progress)
     duration = traffic.duration_s
     count = traffic.draws
     if traffic.trace is not None:
@@ -67,6 +63,14 @@ def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Re
         simulate_s=progress.clock() - start,
         market=market,
     )
+
+
+def planned_market(plan: Plan, folder: Path, progress: Progress) -> Market:
+    """The plan's spec taken up again, its queues with the plan's own settings. PlanFileError as in `replay`."""
+    if not plan.groups:
+        raise PlanFileError("the plan has no groups to simulate: it says why there is no plan.")
+    prepared = prepare(spec_from_plan(plan.spec, folder), PlanOptions(seed=plan.seed), progress)
+    return replace(prepared.market, queues=_as_planned(plan, prepared.market.queues))
 
 
 def _as_planned(plan: Plan, queues: Sequence[Queue]) -> tuple[Queue, ...]:

@@ -23,10 +23,11 @@ from planner.trace_file import Trace, read_trace
 from planner.traffic import ProcessTraffic, Traffic, trace_traffic
 from profiles.capacity_table import CapacityTable, read_capacity_tables
 from profiles.engines import Engine, load_engine
-from profiles.errors import PlanningError
+from profiles.errors import PlanningError, ProfileError
 from profiles.gpus import Gpu, gpu_names, inline_gpu, load_gpu
 from profiles.latency_table import LatencyTable, read_latency_tables
 from profiles.lengths import LengthDistribution, load_lengths, moment_lengths, trace_lengths
+from profiles.measured_steps import MeasuredSteps, load_device
 from profiles.models import load_model
 from profiles.precision import KvDtype, Quantization, loads_as
 from profiles.units import s_from_ms
@@ -103,9 +104,10 @@ class Resolver:
             raise SpecError(self.loaded.document.file, ordered)
 
     def _pool(self, index: int, pool: PoolSpec) -> Pool | None:
-        gpu = self._try(("cluster", "pools", index, "gpu"), lambda: self._gpu(pool))
-        if gpu is None:
+        found = self._try(("cluster", "pools", index, "gpu"), lambda: self._gpu(pool))
+        if found is None:
             return None
+        gpu, steps = found
         price = pool.price_usd_per_gpu_hour
         if price is None:
             price = gpu.price_usd_per_gpu_hour
@@ -130,14 +132,24 @@ class Resolver:
             billing=pool.billing,
             intra_node_bytes_per_s=None if intra is None else intra * 1e9 / BITS_PER_BYTE,
             inter_node_bytes_per_s=None if inter is None else inter * 1e9 / BITS_PER_BYTE,
+            steps=steps,
         )
 
-    def _gpu(self, pool: PoolSpec) -> Gpu:
+    def _gpu(self, pool: PoolSpec) -> tuple[Gpu, tuple[MeasuredSteps, ...]]:
+        """A GPU of the catalogue, of a device profile (a path), or written out."""
         if isinstance(pool.gpu, str):
-            return load_gpu(pool.gpu)
+            if "/" in pool.gpu or pool.gpu.endswith((".yaml", ".yml")):
+                profile = self._read(load_device, pool.gpu)
+                if profile.engine != self.loaded.spec.engine:
+                    raise ProfileError(
+                        f"{pool.gpu} was measured with the engine {profile.engine}, the spec plans for"
+                        f" {self.loaded.spec.engine}."
+                    )
+                return profile.gpu, profile.steps
+            return load_gpu(pool.gpu), ()
         gpu, assumed = inline_gpu(pool.gpu)
         self.assumptions.extend(assumed)
-        return gpu
+        return gpu, ()
 
     def _architecture(self, index: int, model: Model) -> object | None:
         if model.architecture is None:

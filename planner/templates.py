@@ -7,6 +7,7 @@ from planner.capacity import PackedTable
 from planner.fleet import Pool
 from profiles.engines import Engine
 from profiles.layout import Layout, Refusal, layout_refusal
+from profiles.measured_steps import MeasuredSteps, find_steps, tabulate_measured
 from profiles.memory import EngineMemory, MemoryBudget, format_refusal, memory_budget
 from profiles.models import ModelArchitecture
 from profiles.precision import KvDtype, Quantization
@@ -140,11 +141,26 @@ def _reason_against(model: ModelPlan, pool: Pool, layout: Layout) -> str | None:
             f" largest planned step of {TOKEN_BUDGETS[-1]} tokens."
         )
     refusal = layout_refusal(model.architecture, layout) or format_refusal(layout, pool.gpu)
+    if refusal is None and pool.gpu.generation == "cpu" and _measured(model, pool, layout) is None:
+        return f"no steps of {model.name} in {layout.quantization} at tp {layout.tp} were measured on {pool.gpu.name}."
     return refusal.sentence if refusal else None
 
 
+def _measured(model: ModelPlan, pool: Pool, layout: Layout) -> MeasuredSteps | None:
+    key = (layout.quantization, layout.kv_dtype, layout.tp, layout.pp, layout.ep)
+    return find_steps(pool.steps, model.architecture.digest, key)
+
+
 def _tabulated(name: str, model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> Layouted:
-    table = tabulate_step(
+    measured = _measured(model, pool, layout)
+    table = tabulate_measured(measured, LARGEST_STEP_TOKENS) if measured else _modelled(model, pool, layout, engine)
+    return Layouted(
+        id=name, pool=pool, model=model, layout=layout, engine=engine, table=table, packed=PackedTable(table)
+    )
+
+
+def _modelled(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> StepTable:
+    return tabulate_step(
         Deployment(
             model=model.architecture,
             gpu=pool.gpu,
@@ -159,7 +175,4 @@ def _tabulated(name: str, model: ModelPlan, pool: Pool, layout: Layout, engine: 
             inter_node_bytes_per_s=pool.inter_node_bytes_per_s,
             gpus_per_node=pool.gpus_per_node,
         )
-    )
-    return Layouted(
-        id=name, pool=pool, model=model, layout=layout, engine=engine, table=table, packed=PackedTable(table)
     )

@@ -3,6 +3,7 @@
 Another engine is another file in `profiles/data/engines`, or a path.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -77,7 +78,8 @@ class Engine(EngineData):
     reserved_blocks: NonNegativeInt = 1
     gpu_memory_utilization: float = Field(gt=0, le=1)
     process_overhead_bytes: NonNegativeInt
-    step_terms: tuple[StepTerms, ...] = Field(min_length=1)
+    step_terms: tuple[StepTerms, ...]
+    """None at all for an engine whose steps are known by measurement only."""
     sequence_s: NonNegativeFloat
     graph_sizes: GraphSizes
     front_end: FrontEnd
@@ -87,6 +89,12 @@ class Engine(EngineData):
     fp8_block_over_fp8: PositiveFloat = 1.0
     """Time of a GEMM with block-scaled fp8 weights over one with fp8 weights."""
     deployable_kinds: tuple[TemplateKind, ...] = Field(min_length=1)
+    program: Literal["vllm"] = "vllm"
+    """The program that runs a replica."""
+    device: Literal["gpu", "cpu"] = "gpu"
+    """What a "GPU" of a plan for this engine is: a GPU, or one processor core."""
+    launch_arguments: Mapping[str, bool | int | str] = Field(default_factory=dict)
+    """Flags that every replica is started with, beside those that the plan gives."""
     sources: tuple[Provenance, ...] = Field(min_length=1)
 
     def limits_for(self, gpu: Gpu) -> BatchLimits:

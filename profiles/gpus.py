@@ -13,7 +13,7 @@ FOLDER = "gpus"
 ComputeType = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4"]
 COMPUTE_TYPES: tuple[str, ...] = get_args(ComputeType)
 HALF_PRECISION: tuple[ComputeType, ...] = ("bf16", "fp16")
-Generation = Literal["volta", "ampere", "ada", "hopper", "blackwell", "cdna3", "other"]
+Generation = Literal["volta", "ampere", "ada", "hopper", "blackwell", "cdna3", "cpu", "other"]
 ASSUMED_SISTER = "h100-sxm-80gb"
 ASSUMED_VISIBLE_FRACTION = 0.98
 

@@ -1,5 +1,6 @@
 """Architectures of models: the shapes that decide weights, KV cache and the kernels of a step."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal, Self
 
@@ -103,6 +104,12 @@ class ModelArchitecture(Shape):
     gated: bool = False
     parameters: PublishedParameters | None = None
     provenance: Provenance
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (16 digits) of what an engine computes: equal for equal architectures, whatever they are called."""
+        text = self.model_dump_json(exclude={"name", "hf_id", "gated", "parameters", "provenance"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:

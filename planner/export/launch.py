@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from planner.export import vllm_arguments
 from planner.export.labels import labels_of
 from planner.export.vllm_arguments import Argument
-from planner.plan_file import EngineSettings, Group, Plan, Replica, Route
+from planner.plan_file import Group, Plan, Replica, Route
 from planner.spec import Model
 from planner.spec_load import spec_from_plan
-from profiles.engines import load_engine
+from profiles.engines import Engine, load_engine
 from profiles.errors import PlanningError
 from profiles.layout import Layout
 from profiles.memory import weight_bytes_per_rank
@@ -40,6 +41,8 @@ class Launch:
     gpu_indices: tuple[int, ...]
     port: int
     arguments: Mapping[str, Argument]
+    device: Literal["gpu", "cpu"]
+    """Whether `gpu_indices` are GPUs or processor cores."""
     checkpoint_bytes: int
     """Bytes that are fetched and loaded at a start."""
 
@@ -67,11 +70,10 @@ def launches_of(plan: Plan, folder: Path = Path()) -> Launches:
         raise ExportError("there is no plan to export: it says why there is none.")
     spec = spec_from_plan(plan.spec, folder).spec
     engine = load_engine(plan.engine)
-    if engine.name != ENGINE:
+    if engine.program != ENGINE:
         raise ExportError(f"the plan is for the engine {engine.name}: only {ENGINE} is exported.")
     for group in plan.groups:
         _check_kind(group)
-    exported = [(g, g.replicas[0].engine) for g in plan.groups]
     places = _places(plan)
     models = {m.name: m for m in spec.models}
     pools: dict[str, tuple[str, ...]] = {}
@@ -82,10 +84,10 @@ def launches_of(plan: Plan, folder: Path = Path()) -> Launches:
         name=plan.name,
         launches=tuple(
             _launch(g, engine, places[g.id], _loaded(models.get(g.replicas[0].model), g.replicas[0], folder))
-            for g, engine in exported
-            if engine is not None
+            for g in plan.groups
+            if g.replicas[0].engine is not None
         ),
-        left_out=tuple(dict.fromkeys(g.replicas[0].model for g, engine in exported if engine is None)),
+        left_out=tuple(dict.fromkeys(g.replicas[0].model for g in plan.groups if g.replicas[0].engine is None)),
         routes=plan.routes,
         routers={w.name: w.router for w in spec.workloads},
         engine_version=engine.version,
@@ -145,9 +147,11 @@ def _loaded(model: Model | None, replica: Replica, folder: Path) -> _Loaded:
     return _Loaded(architecture=architecture, source=str(path.resolve().parent), local=True)
 
 
-def _launch(group: Group, engine: EngineSettings, place: _Place, loaded: _Loaded) -> Launch:
+def _launch(group: Group, engine: Engine, place: _Place, loaded: _Loaded) -> Launch:
     replica, architecture = group.replicas[0], loaded.architecture
-    reason = vllm_arguments.refusal(group, replica, engine, architecture)
+    settings = replica.engine
+    assert settings is not None
+    reason = vllm_arguments.refusal(group, replica, settings, architecture)
     if reason is not None:
         raise ExportError(f"{group.id} ({replica.model}): {reason}.")
     return Launch(
@@ -160,7 +164,11 @@ def _launch(group: Group, engine: EngineSettings, place: _Place, loaded: _Loaded
         node=group.gpu_ids[0].node,
         gpu_indices=tuple(g.index for g in group.gpu_ids),
         port=place.port,
-        arguments=vllm_arguments.arguments(group, replica, engine, architecture),
+        arguments={
+            **vllm_arguments.arguments(group, replica, settings, architecture, engine.device),
+            **engine.launch_arguments,
+        },
+        device=engine.device,
         checkpoint_bytes=_checkpoint_bytes(architecture),
     )
 

@@ -51,11 +51,16 @@ def settings(one: Launch, port: int) -> dict[str, Argument]:
 
 def command(one: Launch) -> list[str]:
     """The command line of a replica, in the folder of its config file."""
-    return ["vllm", "serve", "--config", f"{one.label}.yaml"]
+    # One core: the engine's own binding would take a second one for its server.
+    bound = ["taskset", "-c", str(one.gpu_indices[0])] if one.device == "cpu" and len(one.gpu_indices) == 1 else []
+    return [*bound, "vllm", "serve", "--config", f"{one.label}.yaml"]
 
 
 def environment(one: Launch) -> dict[str, str]:
-    """Variables that bind the replica to its GPUs (vLLM on ROCm reads the same one)."""
+    """Variables that bind the replica to its GPUs (vLLM on ROCm reads the same one) or cores, one for every rank."""
+    if one.device == "cpu":
+        cores = [str(i) for i in one.gpu_indices]
+        return {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "|".join(cores) if len(cores) > 1 else "nobind"}
     return {"CUDA_VISIBLE_DEVICES": ",".join(str(i) for i in one.gpu_indices)}
 
 

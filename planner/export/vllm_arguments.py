@@ -5,6 +5,7 @@ they are looked at here. Flags and checks are those of vLLM 0.32 (vllm/engine/ar
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 from planner.plan_file import EngineSettings, Group, Replica
 from profiles.models import ModelArchitecture
@@ -21,7 +22,13 @@ def refusal(group: Group, replica: Replica, engine: EngineSettings, model: Model
     return next((reason for reason in _refusals(group, replica, engine, model) if reason), None)
 
 
-def arguments(group: Group, replica: Replica, engine: EngineSettings, model: ModelArchitecture) -> dict[str, Argument]:
+def arguments(
+    group: Group,
+    replica: Replica,
+    engine: EngineSettings,
+    model: ModelArchitecture,
+    device: Literal["gpu", "cpu"] = "gpu",
+) -> dict[str, Argument]:
     """The flags of a replica without their dashes, in a fixed order; a switch that is off is False."""
     found: dict[str, Argument] = {
         "served-model-name": replica.model,
@@ -30,8 +37,9 @@ def arguments(group: Group, replica: Replica, engine: EngineSettings, model: Mod
         "max-model-len": engine.max_model_len,
         "max-num-seqs": engine.max_num_seqs,
         "max-num-batched-tokens": engine.max_num_batched_tokens,
-        "gpu-memory-utilization": engine.gpu_memory_utilization,
     }
+    if device == "gpu":
+        found["gpu-memory-utilization"] = engine.gpu_memory_utilization
     if replica.kv_tokens:
         found["kv-cache-memory-bytes"] = engine.kv_cache_memory_bytes
         found["kv-cache-dtype"] = "fp8" if engine.kv_cache_dtype == "fp8" else "auto"

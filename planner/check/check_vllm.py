@@ -1,0 +1,294 @@
+"""A whole check on a real engine: what to start, the windows, and the result."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from planner.check.bind import Bound, bound_launches, local_devices
+from planner.check.compare import Latencies, compare, predicted
+from planner.check.load import CheckLoad, plan_load
+from planner.check.on_engine import Running, Runtime, Seen, alone, burst, engines, joined, warm_up, window
+from planner.check.result import CheckResult, GroupCheck, Requests, Slowdown, WorkloadCheck
+from planner.export.launch import launches_of
+from planner.mix_build import Market
+from planner.plan_file import Plan
+from planner.progress import Progress
+from planner.queues import LlmServing, Queue
+from planner.replay import planned_market
+from planner.runtime.environment import EngineEnvironment
+from planner.runtime.errors import EngineError
+from profiles.engines import load_engine
+from profiles.measured_steps import MeasuredSteps, find_steps
+from profiles.precision import KvDtype, Quantization
+from profiles.step_fit import worker_cpu_s
+
+LAG_OF_TTFT = 0.25
+"""A client that is later than this share of the median TTFT has shifted what it measured."""
+SETTLE_S = 60.0
+"""Between two windows the engines are idle: in the simulator they stand so far apart."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """How to check. `groups` and `node` pick what is started; `windows` of `duration_s` are sent one after another."""
+
+    tolerance_fraction: float = 0.2
+    duration_s: float = 60.0
+    windows: int = 1
+    seed: int = 2
+    node: str | None = None
+    groups: tuple[str, ...] = ()
+    first_port: int = 8000
+    dummy_weights: bool = False
+    cancelled: Callable[[], bool] = _never
+
+
+@dataclass(slots=True, kw_only=True)
+class _Measured:
+    """What the windows gave: together, and for sharing groups alone."""
+
+    together: list[tuple[CheckLoad, Latencies]]
+    alone: dict[int, list[tuple[CheckLoad, Latencies]]]
+    seen: list[Seen]
+    ended: str | None = None
+
+
+def check_on_vllm(
+    plan: Plan,
+    folder: Path,
+    options: CheckOptions,
+    place: tuple[EngineEnvironment, Path],
+    progress: Progress,
+) -> CheckResult:
+    """Check a plan on this machine's engine; `place` is the engine's environment and the folder for logs.
+
+    What an engine does wrong (it dies, it hangs) is in the result. EngineError when nothing can be started at all: not
+    enough devices or memory, a port that is taken; ExportError for plans that vLLM cannot run.
+    """
+    environment, logs = place
+    launched = launches_of(plan, folder)
+    engine = load_engine(plan.engine)
+    if environment.device != engine.device:
+        raise EngineError(
+            f"the plan is for {engine.name} on a {engine.device}, {environment.python} has vLLM for a"
+            f" {environment.device}."
+        )
+    bounds, left_out = bound_launches(
+        launched,
+        local_devices(engine.device),
+        node=options.node,
+        groups=options.groups,
+        first_port=options.first_port,
+    )
+    market = planned_market(plan, folder, progress)
+    by_id = {q.id: q for q in market.queues}
+    queues = [by_id[b.launch.group.queue] for b in bounds]
+    runtime = Runtime(
+        environment=environment,
+        logs=logs,
+        dummy_weights=options.dummy_weights,
+        process_bytes=engine.process_overhead_bytes,
+        cancelled=options.cancelled,
+    )
+    logs.mkdir(parents=True, exist_ok=True)
+    measured = _Measured(together=[], alone={}, seen=[])
+    running: list[Running] = []
+    try:
+        with engines(bounds, _vocabulary(bounds, queues), runtime, progress) as running:
+            warm_up(running)
+            for load in _loads(plan, market, running, options):
+                _measure(load, running, options, measured, progress)
+                if measured.ended:
+                    break
+    except EngineError as error:
+        if not running:
+            raise
+        measured.ended = str(error)
+    report = _Report(plan=plan, market=market, queues=queues, options=options, measured=measured, running=running)
+    return report.result(environment.version, (*left_out, *launched.left_out))
+
+
+def _vocabulary(bounds: Sequence[Bound], queues: Sequence[Queue]) -> dict[str, int]:
+    found = {}
+    for bound, queue in zip(bounds, queues, strict=True):
+        assert isinstance(queue.template.serving, LlmServing)
+        found[bound.launch.group.id] = queue.template.serving.architecture.vocab_size
+    return found
+
+
+def _loads(plan: Plan, market: Market, running: Sequence[Running], options: CheckOptions) -> Iterator[CheckLoad]:
+    names = [one.bound.launch.group.id for one in running]
+    for number in range(options.windows):
+        yield plan_load(plan, market, names, options.duration_s, options.seed + number)
+
+
+def _measure(
+    load: CheckLoad, running: Sequence[Running], options: CheckOptions, measured: _Measured, progress: Progress
+) -> None:
+    """One window: every group that shares a device alone, then all together, so that a noisy minute falls on both."""
+    seed = options.seed + len(measured.together)
+    told = f"window {len(measured.together) + 1} of {options.windows}"
+    for one in running:
+        if one.bound.launch.device == "cpu":
+            burst(one, seed, options.cancelled)
+    for group, one in enumerate(running):
+        if one.bound.neighbours:
+            progress.say(f"{told}: {one.bound.launch.group.id} alone")
+            part = alone(load, group)
+            seen = window(running, part, seed, options.cancelled)
+            measured.alone.setdefault(group, []).append((part, seen.latencies))
+            measured.ended = measured.ended or seen.ended
+            if measured.ended:
+                return
+    progress.say(f"{told}: {load.due_s.size} requests in {options.duration_s:g} s")
+    seen = window(running, load, seed, options.cancelled)
+    measured.together.append((load, seen.latencies))
+    measured.seen.append(seen)
+    measured.ended = seen.ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """From the windows to the result."""
+
+    plan: Plan
+    market: Market
+    queues: list[Queue]
+    options: CheckOptions
+    measured: _Measured
+    running: Sequence[Running]
+
+    def result(self, version: str, left_out: tuple[str, ...]) -> CheckResult:
+        workloads, groups = {}, {}
+        lags = np.empty(0)
+        if self.measured.together:
+            load, seen = joined(self.measured.together, self.options.duration_s + SETTLE_S)
+            guess = predicted(self.market, self.queues, load)
+            workloads = self._workloads(load, guess, seen)
+            groups = {one.bound.launch.group.id: self._group(n, load, seen) for n, one in enumerate(self.running)}
+            lags = np.concatenate([one.lag_s for one in self.measured.seen])
+            lags = lags[~np.isnan(lags)]
+        lag_ms = round(1000.0 * float(np.percentile(lags, 99)), 3) if lags.size else None
+        ended = self.measured.ended
+        kv_right = all(g.kv_tokens_measured == g.kv_tokens_predicted for g in groups.values())
+        return CheckResult(
+            plan=self.plan.name,
+            spec_digest=self.plan.spec_digest,
+            level="vllm",
+            engine=f"{self.plan.engine} {version}",
+            tolerance_fraction=self.options.tolerance_fraction,
+            seed=self.options.seed,
+            duration_s=self.options.duration_s,
+            windows=self.options.windows,
+            workloads=workloads,
+            groups=groups,
+            left_out=left_out,
+            client_lag_p99_ms=lag_ms,
+            client_lagged=_lagged(lag_ms, workloads),
+            notes=_notes(groups),
+            ended=ended,
+            held=ended is None and kv_right and bool(workloads) and all(w.held for w in workloads.values()),
+        )
+
+    def _workloads(self, load: CheckLoad, guess: Latencies, seen: Latencies) -> dict[str, WorkloadCheck]:
+        span_s = self.options.duration_s * len(self.measured.together)
+        found = {}
+        for workload in self.market.workloads:
+            mine = load.workload == workload.index
+            if mine.any():
+                found[workload.name] = compare(
+                    workload, _of(guess, mine), _of(seen, mine), span_s, self.options.tolerance_fraction
+                )
+        return found
+
+    def _group(self, number: int, load: CheckLoad, seen: Latencies) -> GroupCheck:
+        one = self.running[number]
+        serving = self.queues[number].template.serving
+        assert isinstance(serving, LlmServing)
+        mine = load.group == number
+        law = self._measured_steps(number)
+        bursts = one.bursts if law and law.worker_cpu else []
+        return GroupCheck(
+            queue=self.queues[number].id,
+            model=one.bound.launch.model,
+            devices=one.bound.launch.gpu_indices,
+            start_s=round(one.start_s, 1),
+            kv_tokens_predicted=serving.memory.kv_tokens or None,
+            kv_tokens_measured=one.kv_tokens,
+            worker_step_ms_predicted=_median_ms([worker_cpu_s(law.worker_cpu, b) / b.steps for b in bursts])
+            if law and law.worker_cpu
+            else None,
+            worker_step_ms_measured=_median_ms([b.cpu_s / b.steps for b in bursts]),
+            preemptions=one.preemptions,
+            kv_used_peak_fraction=round(one.kv_used_peak_fraction, 4),
+            waiting_peak=one.waiting_peak,
+            slowdown=self._slowdown(number, seen, mine),
+            requests=Requests(
+                due_s=tuple(load.due_s[mine].tolist()),
+                input_tokens=tuple(load.input_tokens[mine].tolist()),
+                output_tokens=tuple(load.output_tokens[mine].tolist()),
+                ttft_s=_or_none(seen.ttft_s[mine]),
+                tpot_s=_or_none(seen.tpot_s[mine]),
+            ),
+        )
+
+    def _measured_steps(self, number: int) -> MeasuredSteps | None:
+        template = self.queues[number].template
+        serving = template.serving
+        assert isinstance(serving, LlmServing)
+        key = (Quantization(template.quantization), KvDtype(serving.kv_dtype), template.tp, template.pp, template.ep)
+        return find_steps(template.pool.steps, serving.architecture.digest, key)
+
+    def _slowdown(self, number: int, seen: Latencies, mine: np.ndarray) -> Slowdown | None:
+        if number not in self.measured.alone:
+            return None
+        _, lone = joined(self.measured.alone[number], self.options.duration_s + SETTLE_S)
+        return Slowdown(
+            neighbours=self.running[number].bound.neighbours,
+            tpot_factor=_factor(seen.tpot_s[mine], lone.tpot_s),
+            ttft_factor=_factor(seen.ttft_s[mine], lone.ttft_s),
+        )
+
+
+def _median_ms(seconds: Sequence[float]) -> float | None:
+    return round(1000.0 * float(np.median(seconds)), 4) if seconds else None
+
+
+def _of(latencies: Latencies, mine: np.ndarray) -> Latencies:
+    return Latencies(ttft_s=latencies.ttft_s[mine], tpot_s=latencies.tpot_s[mine], e2e_s=latencies.e2e_s[mine])
+
+
+def _or_none(values: np.ndarray) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(v) else round(float(v), 6) for v in values)
+
+
+def _factor(both: np.ndarray, lone: np.ndarray) -> float | None:
+    both, lone = both[~np.isnan(both)], lone[~np.isnan(lone)]
+    return round(float(np.median(both) / np.median(lone)), 4) if both.size and lone.size else None
+
+
+def _lagged(lag_ms: float | None, workloads: dict[str, WorkloadCheck]) -> bool:
+    medians = [w.measured.ttft_ms.p50 for w in workloads.values() if w.measured.ttft_ms]
+    return lag_ms is not None and bool(medians) and lag_ms > LAG_OF_TTFT * min(medians)
+
+
+def _notes(groups: dict[str, GroupCheck]) -> tuple[str, ...]:
+    found = []
+    for name, group in groups.items():
+        if group.kv_tokens_measured != group.kv_tokens_predicted:
+            found.append(
+                f"{name}: the engine has {group.kv_tokens_measured} KV tokens,"
+                f" the plan says {group.kv_tokens_predicted}"
+            )
+        if group.slowdown and group.slowdown.tpot_factor:
+            found.append(
+                f"{name} shares its device with {', '.join(group.slowdown.neighbours)}: TPOT is"
+                f" {group.slowdown.tpot_factor:.2f} × that alone"
+            )
+    return tuple(found)

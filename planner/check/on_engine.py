@@ -1,0 +1,224 @@
+"""`check --on vllm`: the plan's own launch commands started here, under the plan's own traffic."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from planner.check.bind import Bound
+from planner.check.compare import Latencies
+from planner.check.load import CheckLoad
+from planner.export import vllm
+from planner.load.client import closed_loop, open_loop
+from planner.load.metrics import KV_USED, PREEMPTIONS, STEPS, WAITING, scrape
+from planner.load.requests import Answers, Sending, Target
+from planner.profile_engine import worker_time
+from planner.progress import Progress
+from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
+from planner.runtime.environment import EngineEnvironment
+from planner.runtime.errors import EngineError
+from profiles.step_fit import WorkerTime
+
+WARM_UP = 4
+WARM_UP_TOKENS = 8
+SAMPLE_S = 2.0
+BURST, BURST_PROMPT, BURST_TOKENS = 8, 16, 65
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Where and how engines are started here."""
+
+    environment: EngineEnvironment
+    logs: Path
+    dummy_weights: bool
+    process_bytes: int
+    """Memory that an engine takes beside weights and KV, guarded on the CPU."""
+    cancelled: Callable[[], bool]
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """An engine of the check, and what its own counters said."""
+
+    bound: Bound
+    engine: EngineProcess
+    target: Target
+    start_s: float = 0.0
+    kv_tokens: int | None = None
+    kv_used_peak_fraction: float = 0.0
+    waiting_peak: int = 0
+    preemptions: int = 0
+    bursts: list[WorkerTime] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """One window: latencies of its requests, and the client's lag. `ended`: why it was cut short."""
+
+    latencies: Latencies
+    lag_s: np.ndarray
+    ended: str | None = None
+
+
+@contextmanager
+def engines(
+    bounds: Sequence[Bound], vocabulary: dict[str, int], runtime: Runtime, progress: Progress
+) -> Iterator[list[Running]]:
+    """The engines of a check, started one after the other and all stopped at the end, whatever happens."""
+    started: list[Running] = []
+    try:
+        for bound in bounds:
+            started.append(_start(bound, vocabulary[bound.launch.group.id], runtime))
+            running = started[-1]
+            progress.say(f"{running.engine.label} starts on {_devices(bound)}")
+            running.start_s = running.engine.wait_ready(bound.launch.model, cancelled=runtime.cancelled)
+            running.kv_tokens = scrape(running.target.url).kv_tokens
+            progress.say(f"{running.engine.label} answers after {running.start_s:.0f} s")
+        yield started
+    finally:
+        for running in started:
+            running.engine.stop()
+
+
+def _devices(bound: Bound) -> str:
+    kind = "core" if bound.launch.device == "cpu" else "GPU"
+    return f"{kind} {', '.join(str(i) for i in bound.launch.gpu_indices)}"
+
+
+def _start(bound: Bound, vocabulary: int, runtime: Runtime) -> Running:
+    launch = bound.launch
+    label = f"the engine of {launch.group.id} ({launch.model})"
+    if launch.device == "cpu":
+        kv_bytes = int(launch.arguments.get("kv-cache-memory-bytes", 0))
+        check_memory(label, runtime.process_bytes + launch.checkpoint_bytes + kv_bytes)
+    settings = vllm.settings(launch, launch.port) | {"host": HOST}
+    if runtime.dummy_weights:
+        settings |= {"load-format": "dummy", "skip-tokenizer-init": True}
+    (runtime.logs / f"{launch.label}.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    engine = start_engine(
+        label,
+        runtime.environment.command(vllm.command(launch)),
+        vllm.environment(launch),
+        folder=runtime.logs,
+        port=launch.port,
+        log=runtime.logs / f"{launch.label}.log",
+    )
+    url = f"http://{HOST}:{launch.port}"
+    return Running(bound=bound, engine=engine, target=Target(url=url, model=launch.model, vocabulary=vocabulary))
+
+
+def warm_up(running: Sequence[Running]) -> None:
+    """A few requests to every engine: what it does only once is done before anything is measured."""
+    for number, one in enumerate(running):
+        sending = Sending(
+            due_s=np.zeros(WARM_UP),
+            input_tokens=np.full(WARM_UP, WARM_UP_TOKENS),
+            output_tokens=np.full(WARM_UP, WARM_UP_TOKENS),
+            target=np.zeros(WARM_UP, dtype=np.int64),
+        )
+        answers = closed_loop([one.target], sending, 2, seed=number)
+        if not answers.served.all():
+            raise EngineError(f"{one.engine.label} fails: {_errors(answers)}; {one.engine.why()}")
+
+
+def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Callable[[], bool]) -> Seen:
+    """Send a load and gather what came back. An engine that dies ends the window; what was answered is kept."""
+    sending = Sending(
+        due_s=load.due_s, input_tokens=load.input_tokens, output_tokens=load.output_tokens, target=load.group
+    )
+    before = [scrape(one.target.url) for one in running]
+    with _watched(running):
+        answers = open_loop(
+            [one.target for one in running],
+            sending,
+            seed=seed,
+            cancelled=lambda: cancelled() or any(not one.engine.alive() for one in running),
+        )
+    seen = Seen(
+        latencies=Latencies(ttft_s=answers.ttft_s, tpot_s=answers.tpot_s, e2e_s=answers.e2e_s), lag_s=answers.lag_s
+    )
+    dead = [one for one in running if not one.engine.alive()]
+    if dead:
+        seen.ended = f"{dead[0].engine.label} died under load: {dead[0].engine.why()}"
+    elif cancelled():
+        seen.ended = "cancelled"
+    else:
+        for number, one in enumerate(running):
+            one.preemptions += int(scrape(one.target.url).get(PREEMPTIONS) - before[number].get(PREEMPTIONS))
+        if answers.errors:
+            seen.ended = None if answers.served.any() else f"no request was served: {_errors(answers)}"
+    return seen
+
+
+def burst(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
+    """A burst that keeps an engine busy, and its worker's processor time over it (a worker that waits spins)."""
+    count = min(BURST, int(one.bound.launch.arguments["max-num-seqs"]))
+    sending = Sending(
+        due_s=np.zeros(count),
+        input_tokens=np.full(count, BURST_PROMPT),
+        output_tokens=np.full(count, BURST_TOKENS),
+        target=np.zeros(count, dtype=np.int64),
+    )
+    steps, cpu_s = scrape(one.target.url).get(STEPS), one.engine.cpu_s()
+    answers = closed_loop([one.target], sending, count, seed=seed, cancelled=cancelled)
+    if answers.served.all():
+        cpu_s = one.engine.cpu_s() - cpu_s
+        one.bursts.append(worker_time(sending, scrape(one.target.url).get(STEPS) - steps, cpu_s))
+
+
+@contextmanager
+def _watched(running: Sequence[Running]) -> Iterator[None]:
+    """Sample the engines' gauges while a window runs."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_S):
+            for one in running:
+                try:
+                    found = scrape(one.target.url)
+                except EngineError:
+                    # A dead engine is noticed by the window itself, with its reason.
+                    continue
+                one.kv_used_peak_fraction = max(one.kv_used_peak_fraction, found.get(KV_USED))
+                one.waiting_peak = max(one.waiting_peak, int(found.get(WAITING)))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def alone(load: CheckLoad, group: int) -> CheckLoad:
+    """The part of a load that goes to one group."""
+    return load.of(load.group == group)
+
+
+def joined(windows: Sequence[tuple[CheckLoad, Latencies]], length_s: float) -> tuple[CheckLoad, Latencies]:
+    """Windows one after the other as one load, each shifted by whole lengths (they do not touch in the simulator)."""
+    loads = [replace(load, due_s=load.due_s + number * length_s) for number, (load, _) in enumerate(windows)]
+    return (
+        CheckLoad(
+            due_s=np.concatenate([one.due_s for one in loads]),
+            input_tokens=np.concatenate([one.input_tokens for one in loads]),
+            output_tokens=np.concatenate([one.output_tokens for one in loads]),
+            group=np.concatenate([one.group for one in loads]),
+            workload=np.concatenate([one.workload for one in loads]),
+        ),
+        Latencies(
+            ttft_s=np.concatenate([one.ttft_s for _, one in windows]),
+            tpot_s=np.concatenate([one.tpot_s for _, one in windows]),
+            e2e_s=np.concatenate([one.e2e_s for _, one in windows]),
+        ),
+    )
+
+
+def _errors(answers: Answers) -> str:
+    return ", ".join(f"{count} × {what}" for what, count in answers.errors.items())

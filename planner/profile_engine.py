@@ -1,0 +1,300 @@
+"""`muxplan profile engine`: the steps of models on this machine's device, measured on the running engine.
+
+The windows (bursts of decodes, prompts one at a time) of all models are gone through in passes, one model at a time, so
+that what else the machine does spreads over all points; the median of the passes counts.
+"""
+
+import datetime
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from planner.load.client import closed_loop, open_loop
+from planner.load.metrics import STEPS, Scrape, scrape
+from planner.load.requests import Answers, Sending, Target
+from planner.progress import Progress
+from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
+from planner.runtime.environment import EngineEnvironment
+from planner.runtime.errors import EngineError
+from profiles.catalogue_files import Provenance
+from profiles.engines import Engine
+from profiles.gpus import Gpu, load_gpu
+from profiles.measured_steps import DeviceProfile, MeasuredSteps
+from profiles.memory import kv_bytes_per_token_per_rank
+from profiles.models import ModelArchitecture
+from profiles.precision import KvDtype, Quantization, native_kv_dtype
+from profiles.step_fit import Decoding, Prefilling, WorkerTime, fit_steps, fit_worker_time
+
+DEVICE_SCRIPT = Path(__file__).parent / "runtime" / "measure_device.py"
+DEVICE_S = 300.0
+SHORT_PROMPT = 16
+DECODED = 33
+"""Tokens of a burst's answer: the first comes from the prompt, 32 steps of pure decode follow."""
+LONG_BATCH = 4
+PROMPTS_A_WINDOW = 3
+PROMPT_GAP_S = 0.4
+"""Prompts come one by one to an engine that has come to rest, as they do under light load: it has to wake up first."""
+PREFILL_SUM, PREFILL_COUNT = "vllm:request_prefill_time_seconds_sum", "vllm:request_prefill_time_seconds_count"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model to measure: its name, the folder that the engine loads, and its architecture."""
+
+    name: str
+    folder: Path
+    architecture: ModelArchitecture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to measure. `devices` are GPU or core indices, one for each model in turn; batches and prompts are points."""
+
+    engine: Engine
+    gpu: str | None
+    memory_bytes: int | None
+    price_usd_per_hour: float | None
+    devices: tuple[int, ...]
+    batches: tuple[int, ...]
+    prompts: tuple[int, ...]
+    passes: int
+    first_port: int
+    logs: Path
+
+
+@dataclass(slots=True, kw_only=True)
+class _Points:
+    """What the passes gave so far for one model."""
+
+    decoding: dict[tuple[int, int], list[float]]
+    prefilling: dict[int, list[tuple[float, float]]]
+    worker: list[WorkerTime]
+
+
+def profile_engine(
+    subjects: Sequence[Subject],
+    environment: EngineEnvironment,
+    settings: Settings,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> DeviceProfile:
+    """The device profile of these models. EngineError when an engine dies or the measuring is cancelled."""
+    gpu = _device(environment, settings)
+    points = {s.name: _Points(decoding={}, prefilling={}, worker=[]) for s in subjects}
+    engines: list[EngineProcess] = []
+    try:
+        for number, subject in enumerate(subjects):
+            progress.say(f"starting {subject.name}")
+            engines.append(_start(subject, number, environment, settings))
+            engines[-1].wait_ready(subject.name, cancelled=cancelled)
+        for number in range(settings.passes):
+            for subject, engine in zip(subjects, engines, strict=True):
+                progress.say(f"pass {number + 1} of {settings.passes}: {subject.name}")
+                _pass(subject, engine, settings, points[subject.name], cancelled)
+    finally:
+        for engine in engines:
+            engine.stop()
+    return DeviceProfile(
+        gpu=gpu,
+        engine=settings.engine.name,
+        engine_version=environment.version,
+        steps=tuple(_fitted(s, points[s.name], settings) for s in subjects),
+        sources=(
+            Provenance(
+                source=f"muxplan profile engine, {environment.version}, {settings.passes} passes",
+                date=datetime.date.today(),
+                covers=("gpu", "steps"),
+            ),
+        ),
+    )
+
+
+def _device(environment: EngineEnvironment, settings: Settings) -> Gpu:
+    if settings.gpu is not None:
+        return load_gpu(settings.gpu)
+    try:
+        done = subprocess.run(
+            [environment.python, DEVICE_SCRIPT], capture_output=True, text=True, timeout=DEVICE_S, check=True
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+        raise EngineError(f"the device cannot be measured with {environment.python}: {error}.") from error
+    memory = settings.memory_bytes or found["memory_bytes"]
+    return Gpu(
+        name=str(found["name"]).lower().replace(" ", "-"),
+        generation="cpu" if environment.device == "cpu" else "other",
+        memory_bytes=memory,
+        visible_memory_bytes=memory,
+        memory_bandwidth_bytes_per_s=found["memory_bandwidth_bytes_per_s"],
+        peak_flops=found["peak_flops"],
+        sm_count=found["sm_count"],
+        price_usd_per_gpu_hour=settings.price_usd_per_hour,
+        sister="h100-sxm-80gb",
+    )
+
+
+def _start(subject: Subject, number: int, environment: EngineEnvironment, settings: Settings) -> EngineProcess:
+    port = settings.first_port + number
+    device = settings.devices[number % len(settings.devices)]
+    longest = max(settings.prompts)
+    kv_bytes = _kv_bytes(subject, settings, longest)
+    label = f"the engine of {subject.name}"
+    cpu = environment.device == "cpu"
+    if cpu:
+        check_memory(label, settings.engine.process_overhead_bytes + kv_bytes)
+    flags: dict[str, object] = {
+        "served-model-name": subject.name,
+        "host": HOST,
+        "port": port,
+        "dtype": _dtype(subject.architecture),
+        "max-model-len": longest + 2 * DECODED,
+        "max-num-seqs": max(settings.batches),
+        "max-num-batched-tokens": max(longest, max(settings.batches) * SHORT_PROMPT),
+        "kv-cache-memory-bytes": kv_bytes,
+    }
+    words = ["vllm", "serve", str(subject.folder)]
+    for name, value in flags.items():
+        words += [f"--{name}", str(value)]
+    # Prompts of a pass come again in the next one: a cached prefix would make them look quick.
+    words.append("--no-enable-prefix-caching")
+    words += [f"--{name}" for name, value in settings.engine.launch_arguments.items() if value is True]
+    bound = ["taskset", "-c", str(device)] if cpu else []
+    variables = (
+        {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        if cpu
+        else {"CUDA_VISIBLE_DEVICES": str(device)}
+    )
+    return start_engine(
+        label,
+        environment.command([*bound, *words]),
+        variables,
+        folder=settings.logs,
+        port=port,
+        log=settings.logs / f"profile-{number}.log",
+    )
+
+
+def _kv_bytes(subject: Subject, settings: Settings, longest: int) -> int:
+    """Room for every window at once, and a quarter more."""
+    each = SHORT_PROMPT + 2 * DECODED + settings.engine.block_tokens
+    tokens = max(
+        max(settings.batches) * each, (LONG_BATCH + 1) * (longest + 2 * DECODED + settings.engine.block_tokens)
+    )
+    kv = native_kv_dtype(subject.architecture.dtype)
+    return int(1.25 * tokens) * kv_bytes_per_token_per_rank(subject.architecture, kv, 1, 1)
+
+
+def _dtype(architecture: ModelArchitecture) -> str:
+    names = {Quantization.FP32: "float32", Quantization.FP16: "float16", Quantization.BF16: "bfloat16"}
+    return names.get(architecture.dtype, "auto")
+
+
+def _pass(
+    subject: Subject, engine: EngineProcess, settings: Settings, points: _Points, cancelled: Callable[[], bool]
+) -> None:
+    target = Target(url=f"http://{HOST}:{engine.port}", model=subject.name, vocabulary=subject.architecture.vocab_size)
+    for batch in settings.batches:
+        _decode(target, engine, (batch, SHORT_PROMPT), points, cancelled)
+    _decode(target, engine, (LONG_BATCH, max(settings.prompts)), points, cancelled)
+    for prompt in settings.prompts:
+        _prefill(target, engine, prompt, points, cancelled)
+
+
+def _decode(
+    target: Target, engine: EngineProcess, burst: tuple[int, int], points: _Points, cancelled: Callable[[], bool]
+) -> None:
+    batch, prompt = burst
+    sending = _sending(batch, prompt, DECODED)
+    answers, before, after, cpu_s = _window(target, engine, sending, batch, cancelled)
+    # The quickest gaps are those of a burst that decoded all together, with no prompt among its steps.
+    points.decoding.setdefault(burst, []).append(float(np.min(answers.tpot_s)))
+    points.worker.append(worker_time(sending, after.get(STEPS) - before.get(STEPS), cpu_s))
+
+
+def _prefill(
+    target: Target, engine: EngineProcess, prompt: int, points: _Points, cancelled: Callable[[], bool]
+) -> None:
+    sending = _sending(PROMPTS_A_WINDOW, prompt, 1)
+    answers, before, after, _ = _window(target, engine, sending, None, cancelled)
+    count = after.get(PREFILL_COUNT) - before.get(PREFILL_COUNT)
+    if count <= 0:
+        raise EngineError(f"{engine.label} tells no prefill times at /metrics: its steps cannot be measured.")
+    inside_s = (after.get(PREFILL_SUM) - before.get(PREFILL_SUM)) / count
+    points.prefilling.setdefault(prompt, []).append((inside_s, float(np.mean(answers.ttft_s))))
+    # A worker that waits spins: its processor time is told from windows in which it never waits.
+    busy = _sending(PROMPTS_A_WINDOW, prompt, 1)
+    _, before, after, cpu_s = _window(target, engine, busy, PROMPTS_A_WINDOW, cancelled)
+    points.worker.append(worker_time(busy, after.get(STEPS) - before.get(STEPS), cpu_s))
+
+
+def _sending(count: int, prompt: int, tokens: int) -> Sending:
+    return Sending(
+        due_s=PROMPT_GAP_S * np.arange(count, dtype=np.float64),
+        input_tokens=np.full(count, prompt),
+        output_tokens=np.full(count, tokens),
+        target=np.zeros(count, dtype=np.int64),
+    )
+
+
+def _window(
+    target: Target, engine: EngineProcess, sending: Sending, concurrency: int | None, cancelled: Callable[[], bool]
+) -> tuple[Answers, Scrape, Scrape, float]:
+    """All at `concurrency`, or each when it is due."""
+    before, cpu_s = scrape(target.url), engine.cpu_s()
+    if concurrency is None:
+        answers = open_loop([target], sending, cancelled=cancelled)
+    else:
+        answers = closed_loop([target], sending, concurrency, cancelled=cancelled)
+    cpu_s = engine.cpu_s() - cpu_s
+    if cancelled():
+        raise EngineError("the measuring was cancelled: no profile was made.")
+    if not answers.served.all():
+        told = ", ".join(f"{count} × {what}" for what, count in answers.errors.items())
+        raise EngineError(f"{engine.label} failed on {told}: {engine.why()}")
+    return answers, before, scrape(target.url), cpu_s
+
+
+def worker_time(sending: Sending, steps: float, cpu_s: float) -> WorkerTime:
+    """What a worker computed for requests that were all served, in so many steps and processor seconds."""
+    inputs, outputs = sending.input_tokens.astype(float), sending.output_tokens.astype(float)
+    decoded = outputs - 1
+    return WorkerTime(
+        cpu_s=cpu_s,
+        steps=steps,
+        tokens=float((inputs + decoded).sum()),
+        kv_tokens=float((decoded * (inputs + 0.5 * outputs)).sum()),
+        prompt_tokens_squared=float((inputs**2).sum()),
+    )
+
+
+def _fitted(subject: Subject, points: _Points, settings: Settings) -> MeasuredSteps:
+    decoding = [
+        Decoding(batch=b, kv_tokens=b * (prompt + 0.5 * DECODED), step_s=float(np.median(seconds)))
+        for (b, prompt), seconds in points.decoding.items()
+    ]
+    prefilling = [
+        Prefilling(
+            tokens=prompt,
+            step_s=float(np.median([inside for inside, _ in pairs])),
+            ttft_s=float(np.median([ttft for _, ttft in pairs])),
+        )
+        for prompt, pairs in points.prefilling.items()
+    ]
+    fitted = fit_steps(decoding, prefilling)
+    architecture = subject.architecture
+    return MeasuredSteps(
+        model=subject.name,
+        model_digest=architecture.digest,
+        quantization=architecture.dtype,
+        kv_dtype=KvDtype(native_kv_dtype(architecture.dtype)),
+        step=fitted.step,
+        worker_cpu=fit_worker_time(points.worker) if settings.engine.device == "cpu" else None,
+        request_s=fitted.request_s,
+        input_token_s=fitted.input_token_s,
+        error_fraction=round(fitted.error_fraction, 4),
+        repeats=settings.passes,
+    )

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_explain,
         _add_diff,
         _add_sweep,
+        _add_ui,
         _add_catalogue,
         _add_check,
         _add_profile,
@@ -155,6 +156,13 @@ def _add_sweep(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     parser.add_argument("--time-limit", type=_positive, default=60.0, metavar="S", help="per variant; default 60 s")
     parser.add_argument("--gap", type=_fraction, default=1e-3, metavar="F", help="MILP gap to stop at; default 0.001")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the traffic draws; default 0")
+
+
+def _add_ui(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("ui", parents=[common], help="plan, ask what if, compare and simulate in a browser")
+    parser.add_argument("workspace", nargs="?", default=".", metavar="FOLDER", help="holds your specs; default: here")
+    parser.add_argument("--port", type=_port, default=8501, metavar="N", help="default 8501")
+    parser.add_argument("--open", action="store_true", help="open a browser")
 
 
 def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:

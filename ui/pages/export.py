@@ -1,0 +1,2 @@
+def page() -> None:
+    """Draw the page."""

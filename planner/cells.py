@@ -82,6 +82,7 @@ class CellRun:
     `dropping`: requests that can no longer meet their deadline were dropped.
     """
 
+    requests: Requests
     workload: IntArray
     scored: BoolArray
     outcome: Outcome
@@ -214,6 +215,7 @@ class CellSimulator:
         outcomes = simulate_many([(one.cell, one.requests) for one in prepared], self._workers)
         return [
             CellRun(
+                requests=one.requests,
                 workload=one.workload,
                 scored=one.scored,
                 outcome=outcome,

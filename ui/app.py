@@ -1,5 +1,7 @@
 """The pages of `muxplan ui`, as Streamlit runs them: `streamlit run ui/app.py`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from ui.pages import compare, export, plan, profiles, simulate, what_if
@@ -15,6 +17,12 @@ PAGES = {
     "export": (export.page, "Export and check", ":material/output:"),
 }
 
+ICON = Path(__file__).with_name("icon.png")
+STYLE = """
+[data-testid="stMainBlockContainer"] { padding: 3rem 2.5rem 3rem 2.5rem; }
+[data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; font-size: 1.9rem; }
+"""
+
 
 def show(name: str) -> None:
     """One page with its sidebar and its link."""
@@ -27,7 +35,8 @@ def show(name: str) -> None:
 
 def main() -> None:
     """Run the page that the address names."""
-    st.set_page_config(page_title="muxplan", page_icon=":material/dns:", layout="wide")
+    st.set_page_config(page_title="muxplan", page_icon=str(ICON), layout="wide")
+    st.html(f"<style>{STYLE}</style>")
     entries = {
         name: st.Page(call, title=title, icon=icon, url_path=name, default=name == "plan")
         for name, (call, title, icon) in PAGES.items()

@@ -12,11 +12,16 @@ from ui.colours import IDLE, colours
 IDLE_NAME = "idle"
 GAP = 0.06
 ROW_PX = 34
+AROUND_PX = 95
+"""Legend, axis and title."""
 
 
 def gpu_rows(plan: Plan) -> pd.DataFrame:
     """One row a replica's share of a GPU, and one an idle GPU that is paid for: where it stands and what it is."""
-    return pd.DataFrame([*_shares(plan), *_idle(plan)])
+    rows = pd.DataFrame([*_shares(plan), *_idle(plan)])
+    pools = {pool: number for number, pool in enumerate(_pools(plan))}
+    rows["order"] = rows["pool"].map(pools)
+    return rows.sort_values(["order", "rack", "number", "GPU", "left"]).drop(columns=["order", "number"])
 
 
 def _shares(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -65,8 +70,10 @@ def _place(pool: Any, node: str, index: int, share: tuple[float, float]) -> dict
     width = 1.0 - 2 * GAP
     return {
         "pool": pool["name"],
-        "rack": f"{pool['name']} rack {number % pool['racks']}",
+        "number": number,
+        "rack": number % pool["racks"],
         "node": node,
+        "line": f"{node} · rack {number % pool['racks']}",
         "GPU": index,
         "left": index + GAP + width * share[0],
         "right": index + GAP + width * share[1],
@@ -104,9 +111,12 @@ def gpu_map(plan: Plan, rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """The map: a line a node, a square a GPU, split by shares, groups joined by a bar."""
     by_model = {**model_colours(plan), IDLE_NAME: IDLE}
     shown = [m for m in by_model if m in set(rows["model"])]
-    nodes = list(dict.fromkeys(rows.sort_values(["pool", "rack", "node"])["node"]))
+    nodes = list(dict.fromkeys(rows["line"]))
+    line_of = dict(zip(rows["node"], rows["line"], strict=True))
+    joined = group_rows(plan)
+    joined["line"] = joined["node"].map(line_of)
     widest = int(rows["GPU"].max()) + 1
-    y = alt.Y("node:N", sort=nodes, title=None, axis=alt.Axis(labelLimit=160))
+    y = alt.Y("line:N", sort=nodes, title=None, axis=alt.Axis(labelLimit=200), scale=alt.Scale(paddingInner=0.15))
     x = alt.X(
         "left:Q",
         title="GPU of the node",
@@ -129,8 +139,8 @@ def gpu_map(plan: Plan, rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         )
     )
     joins = (
-        alt.Chart(group_rows(plan))
+        alt.Chart(joined)
         .mark_rule(strokeWidth=5, color="white", opacity=0.75, strokeCap="round")
         .encode(x="first:Q", x2="last:Q", y=y, tooltip=["group:N"])
     )
-    return alt.layer(squares, joins).properties(height=ROW_PX * len(nodes) + 10)
+    return alt.layer(squares, joins).properties(height=ROW_PX * len(nodes) + AROUND_PX)

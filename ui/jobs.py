@@ -65,6 +65,7 @@ class Job(Generic[Result]):
         try:
             with turns:
                 if not self._stop.is_set():
+                    self._say("reading the catalogue")
                     self.result = work(Progress(say=self._say), self._stop.is_set)
         except PlanningError as error:
             self.error = str(error)

@@ -20,27 +20,29 @@ def headline(plan: Plan) -> None:
     bought = sum(c.bought for c in plan.gpu_counts.values())
     used = sum(c.used for c in plan.gpu_counts.values())
     cells = st.columns(5)
-    cells[0].metric("Cost", f"{plan.cost_usd_per_hour or 0.0:,.2f} USD/h", border=True)
-    cells[1].metric("GPUs bought", f"{bought:,}", border=True, help=f"{used} of them run something")
+    cells[0].metric("Cost, USD/h", f"{plan.cost_usd_per_hour or 0.0:,.2f}", border=True)
+    cells[1].metric("GPUs", f"{bought:,}", border=True, help=f"{used} of them run something")
     cells[2].metric(
-        "No plan costs less than",
-        "–" if plan.bound_fluid is None else f"{plan.bound_fluid:,.2f} USD/h",
+        "Bound, USD/h",
+        "–" if plan.bound_fluid is None else f"{plan.bound_fluid:,.2f}",
         border=True,
-        help=f"Lower bound whatever the dispatching, over: {plan.bound_scope}",
+        help=f"No plan costs less, whatever the dispatching, over: {plan.bound_scope}",
     )
     cells[3].metric(
-        "Gap to that bound",
+        "Gap",
         "–" if plan.gap_fluid_fraction is None else f"{plan.gap_fluid_fraction:.1%}",
         border=True,
-        help="The bound knows no bursts. Under the capacities in force the plan is within"
-        f" {plan.gap_model_fraction or 0.0:.1%} of the best.",
+        help="How far the plan is above the bound, which knows no bursts. Under the capacities in force the plan is"
+        f" within {plan.gap_model_fraction or 0.0:.1%} of the best.",
     )
     held = plan.verified is not None and plan.verified.held
     cells[4].metric(
-        "SLOs, simulated",
-        "all held" if held else "not all held",
+        "SLOs",
+        "held" if held else "missed",
         border=True,
-        help=f"{plan.verified.draws} draws; {plan.verified.rule}" if plan.verified else None,
+        help=f"Simulated on {plan.verified.draws} draws of the traffic; {plan.verified.rule}"
+        if plan.verified
+        else None,
     )
     if plan.sunk_usd_per_hour:
         st.caption(f"Beside {plan.sunk_usd_per_hour:,.2f} USD/h for reserved GPUs, paid either way.")

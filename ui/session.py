@@ -147,6 +147,9 @@ def start_plan(page: str, scenario: Scenario, options: PlanOptions) -> Job[Plan]
     key = (digest(loaded), options.seed)
 
     def work(progress: Progress, cancelled: Callable[[], bool]) -> Plan:
+        known = common.get(key)
+        if known is not None:
+            return known
         plan = plan_spec(loaded, replace(options, cancelled=cancelled), progress)
         common.put(key, plan)
         return plan

@@ -1,6 +1,5 @@
 """Plans as tables: every number under a heading with its unit."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -28,7 +27,7 @@ def workload_rows(plan: Plan) -> pd.DataFrame:
 def _workload(name: str, result: WorkloadResult) -> dict[str, Any]:
     return {
         "workload": name,
-        "model": result.model,
+        "evidence": SIGNS[result.evidence.headline] if result.evidence.shares else "–",
         "served req/s": result.served_rps,
         "holds up to req/s": result.capacity_rps,
         "attained %": None if result.attainment is None else 100 * result.attainment,
@@ -41,7 +40,6 @@ def _workload(name: str, result: WorkloadResult) -> dict[str, Any]:
         "TPOT limit ms": result.slo.get("tpot_ms"),
         "e2e p99 ms": _p99(result.e2e_ms),
         "e2e limit ms": result.slo.get("e2e_ms"),
-        "evidence": SIGNS[result.evidence.headline] if result.evidence.shares else "–",
     }
 
 
@@ -94,12 +92,12 @@ def evidence_legend(plan: Plan) -> str:
     return "; ".join(f"{SIGNS[e].split()[0]} {MARKS[e]}: {LEGEND[e]}" for e in Evidence if e in shown)
 
 
-def show_table(rows: pd.DataFrame, key: str, formats: Mapping[str, str] | None = None) -> None:
-    """The table, numbers right-aligned and formatted by their column, with its data as CSV."""
+def show_table(rows: pd.DataFrame, key: str) -> None:
+    """The table, numbers right-aligned and formatted by their column (its own menu saves it as CSV)."""
     config = {
         column: st.column_config.NumberColumn(format=_format(column)) for column in rows if _is_number(rows, column)
     }
-    st.dataframe(rows, hide_index=True, width="stretch", column_config=config, key=f"{key}-table")
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=config, key=f"{key}-table", placeholder="–")
 
 
 def _is_number(rows: pd.DataFrame, column: str) -> bool:

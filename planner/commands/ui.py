@@ -36,9 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def command(arguments: argparse.Namespace) -> list[str]:
     """The server's command line: loopback only, small uploads, no tracebacks in the browser."""
-    found = importlib.util.find_spec("ui")
-    if found is None or not found.submodule_search_locations:
-        raise UiError("the pages are not installed here: pip install muxplan installs them.")
     options = {
         "server.address": "127.0.0.1",
         "server.port": str(arguments.port),
@@ -50,13 +47,7 @@ def command(arguments: argparse.Namespace) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
+        "theme.light.primaryColor": "#0063A0",
+        "theme.dark.primaryColor": "#4FA3DA",
     }
-    app = Path(found.submodule_search_locations[0]) / "app.py"
-    return [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(app),
-        *(f"--{name}={value}" for name, value in options.items()),
-    ]
+    return [sys.executable, "-m", "ui.server", *(f"--{name}={value}" for name, value in options.items())]

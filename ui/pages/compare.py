@@ -85,7 +85,7 @@ def _charts(picked: dict[str, Plan]) -> None:
                 ),
                 tooltip=["plan", "pool", alt.Tooltip("USD/h", format=",.2f"), "GPUs"],
             )
-            .properties(height=60 + 40 * len(picked))
+            .properties(height=120 + 40 * len(picked))
         )
         with column:
             parts.chart(made, costs, f"compare-{field.replace('/', '-per-').lower()}", f"{field} of each plan by pool")

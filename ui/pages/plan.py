@@ -46,16 +46,19 @@ def page() -> None:
         )
         return
     loaded = _loaded(state.scenario)
-    _edit(state, state.scenario, loaded)
+    with st.expander(
+        "The scenario: what must be served, and with what", expanded=state.plan is None, icon=":material/edit:"
+    ):
+        _edit(state, state.scenario, loaded)
     if loaded is None:
         return
-    _solve(state, state.scenario)
+    seed = _solve(state, state.scenario)
     job = state.plan_jobs.get(PAGE)
     if job is not None and job.running:
         parts.watch(job, PAGE)
         return
     _take_result(state)
-    plan = _shown(state)
+    plan = _shown(state, seed)
     if plan is None:
         st.info("Press Plan to see what to buy and what runs where.", icon=":material/play_arrow:")
     elif plan.groups:
@@ -75,10 +78,10 @@ def _loaded(scenario: Scenario) -> Loaded | None:
     return loaded
 
 
-def _shown(state: Session) -> Plan | None:
+def _shown(state: Session, seed: int) -> Plan | None:
     if state.scenario is None:
         return None
-    plan = known_plan(state.scenario)
+    plan = known_plan(state.scenario, seed)
     if plan is not None:
         state.plan = Saved(plan=plan, folder=state.scenario.folder)
     return state.plan.plan if state.plan else None
@@ -121,11 +124,14 @@ def _forms(state: Session, scenario: Scenario, spec: Spec) -> None:
         pools[column] = pools[column].astype("Float64")
     pools = pools.astype({"nodes there": "Int64", "nodes to buy at most": "Int64"})
     st.caption("Workloads: what must be served. A double click or Enter edits a cell.")
-    edited = st.data_editor(workloads, hide_index=True, disabled=["workload", "model"], key=f"form-workloads-{mark}")
+    edited = st.data_editor(
+        workloads, hide_index=True, placeholder="–", disabled=["workload", "model"], key=f"form-workloads-{mark}"
+    )
     st.caption("Pools: what there is or can be bought. An empty price is the catalogue's.")
     edited_pools = st.data_editor(
         pools,
         hide_index=True,
+        placeholder="–",
         disabled=["pool"],
         key=f"form-pools-{mark}",
         column_config={
@@ -199,7 +205,8 @@ def _yaml(state: Session, scenario: Scenario, loaded: Loaded | None) -> None:
     )
 
 
-def _solve(state: Session, scenario: Scenario) -> None:
+def _solve(state: Session, scenario: Scenario) -> int:
+    """The button that plans, and its settings; the seed comes back."""
     left, seed, limit, _ = st.columns([1.2, 1, 1, 3], vertical_alignment="bottom")
     chosen_seed = seed.number_input("Seed of the draws", 0, 2**32 - 1, 0, key="plan-seed")
     chosen_limit = limit.number_input("Time limit s", 1, 3600, 60, key="plan-limit")
@@ -210,6 +217,7 @@ def _solve(state: Session, scenario: Scenario) -> None:
         options = PlanOptions(seed=int(chosen_seed), wall_limit_s=float(chosen_limit))
         start_plan(PAGE, scenario, options)
         st.rerun()
+    return int(chosen_seed)
 
 
 def _taker(state: Session, loaded: Loaded) -> Any:
@@ -230,13 +238,10 @@ def _result(state: Session, plan: Plan) -> None:
     st.subheader("Where everything runs", anchor=False)
     rows = gpu_rows(plan)
     parts.chart(gpu_map(plan, rows), rows, f"{plan.name}-gpus", "Each GPU of the plan, coloured by its model")
-    left, right = st.columns([2, 3])
-    with left:
-        st.subheader("Buy", anchor=False)
-        tables.show_table(tables.pool_rows(plan), "pools")
-    with right:
-        st.subheader("What limits each workload", anchor=False)
-        tables.show_table(tables.reason_rows(plan), "reasons")
+    st.subheader("Buy", anchor=False)
+    tables.show_table(tables.pool_rows(plan), "pools")
+    st.subheader("What limits each workload", anchor=False)
+    tables.show_table(tables.reason_rows(plan), "reasons")
     st.subheader("Expect", anchor=False)
     tables.show_table(tables.workload_rows(plan), "workloads")
     st.caption(tables.evidence_legend(plan))
@@ -244,7 +249,7 @@ def _result(state: Session, plan: Plan) -> None:
 
 
 def _keep(state: Session, plan: Plan) -> None:
-    name, save, yaml, _ = st.columns([2, 1, 1, 2], vertical_alignment="bottom")
+    name, save, yaml, _ = st.columns([2, 1.4, 1.4, 0.6], vertical_alignment="bottom")
     chosen = name.text_input("Keep as", value=plan.name, key="keep-name", max_chars=60)
     if save.button("Keep to compare", icon=":material/bookmark:", width="stretch") and state.plan is not None:
         state.save(chosen.strip() or plan.name, state.plan)

@@ -109,11 +109,18 @@ def _measured(points: pd.DataFrame, curves: DeviceCurves) -> None:
         log = alt.Scale(type="log")
         marks = alt.Chart(points).mark_point(filled=True, size=28, opacity=0.7)
         made = marks.encode(
-            x=alt.X("measured µs:Q", scale=log), y=alt.Y("predicted µs:Q", scale=log), color=colour, tooltip=tooltip
+            x=alt.X("measured µs:Q", title="measured, µs", scale=log),
+            y=alt.Y("predicted µs:Q", title="predicted, µs", scale=log),
+            color=colour,
+            tooltip=tooltip,
         )
         ends = pd.DataFrame({"at": [points["measured µs"].min(), points["measured µs"].max()]})
-        same = alt.Chart(ends).mark_line(color="#888", strokeDash=[4, 4]).encode(x="at:Q", y="at:Q")
-        parts.chart((same + made).properties(height=380), points, "kernels", "Predicted against measured kernel times")
+        same = (
+            alt.Chart(ends)
+            .mark_line(color="#888", strokeDash=[4, 4])
+            .encode(x=alt.X("at:Q", title="measured, µs"), y=alt.Y("at:Q", title="predicted, µs"))
+        )
+        parts.chart((same + made).properties(height=460), points, "kernels", "Predicted against measured kernel times")
     with right:
         st.subheader("Roofline", anchor=False)
         parts.chart(
@@ -145,7 +152,7 @@ def _roofline(
     marks = (
         alt.Chart(points).mark_point(filled=True, size=28, opacity=0.7).encode(x=x, y=y, color=colour, tooltip=tooltip)
     )
-    made: alt.LayerChart | alt.FacetChart = (lines + marks).properties(height=380)
+    made: alt.LayerChart | alt.FacetChart = (lines + marks).properties(height=460)
     return made
 
 
@@ -240,6 +247,6 @@ def _estimated(found: Estimate) -> None:
             ),
             tooltip=["kernel", alt.Tooltip("ms", format=",.3f"), "evidence"],
         )
-        .properties(height=max(120, 24 * len(rows)))
+        .properties(height=110 + 24 * len(rows))
     )
     parts.chart(made, rows, "breakdown", "Where a step's time goes, by kernel")

@@ -16,14 +16,15 @@ from planner.timeline import Timeline, timelines
 from profiles.errors import PlanningError
 from ui import parts, tables
 from ui.choice import choose_plan
-from ui.colours import LIMIT, PALETTE, colours
+from ui.colours import LIMIT, PALETTE
+from ui.gpu_map import model_colours
 from ui.jobs import Job
 from ui.session import Saved, Session, session, shared
 from ui.workspace import TABLE_SUFFIXES, store_upload
 
 PAGE = "simulate"
 QUANTILES = np.concatenate([np.linspace(0.0, 0.95, 96), np.linspace(0.951, 0.9999, 80)])
-LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "end to end"}
+LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "e2e"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +114,9 @@ def _show(found: Simulated) -> None:
         return
     name = st.selectbox("Workload", [t.workload for t in found.timelines], key="sim-shown")
     line = next(t for t in found.timelines if t.workload == name)
-    colour = colours(t.workload for t in found.timelines)[line.workload]
-    _latencies(line, found.plan.workloads[line.workload].slo, colour)
+    result = found.plan.workloads[line.workload]
+    colour = model_colours(found.plan)[result.model]
+    _latencies(line, result.slo, colour)
     _over_time(line, colour)
 
 
@@ -182,7 +184,7 @@ def _over_time(line: Timeline, colour: str) -> None:
                     legend=alt.Legend(orient="top", title=None),
                 ),
             )
-            .properties(height=240)
+            .properties(height=280)
         )
         parts.chart(made, rows, f"{line.workload}-queue", "Waiting and running requests over time")
     with right:
@@ -190,7 +192,7 @@ def _over_time(line: Timeline, colour: str) -> None:
             alt.Chart(rows)
             .mark_area(color=colour, opacity=0.6, line=True)
             .encode(x=x, y=alt.Y("tokens held:Q"))
-            .properties(height=240)
+            .properties(height=280)
         )
         parts.chart(made, rows, f"{line.workload}-tokens", "Tokens held by running requests over time")
     st.caption("Tokens held: prompt and answer so far of the requests that have their first token, over all replicas.")

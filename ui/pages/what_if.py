@@ -132,7 +132,7 @@ def _show(state: Session, scenario: Scenario, plan: Plan, changes: dict[str, Any
     base = known_plan(state.scenario) if state.scenario is not None else None
     if changes and base is not None and base.groups:
         _changes(base, plan)
-    name, keep, take, _ = st.columns([2, 1, 1.3, 1.7], vertical_alignment="bottom")
+    name, keep, take, _ = st.columns([2, 1.4, 1.8, 0.8], vertical_alignment="bottom")
     chosen = name.text_input("Keep as", value=_name(plan, changes), key="what-if-name", max_chars=60)
     if keep.button("Keep to compare", icon=":material/bookmark:", width="stretch"):
         state.save(chosen, Saved(plan=plan, folder=scenario.folder))
@@ -253,7 +253,7 @@ def _tornado(scenario: Scenario, rows: list[dict[str, Any]]) -> None:
                 "ended",
             ],
         )
-        .properties(height=max(140, 26 * len(order)))
+        .properties(height=110 + 28 * len(order))
     )
     parts.chart(made, found, "tornado", "How far each figure moves the cost")
     if len(none):

@@ -63,10 +63,11 @@ def no_plan(plan: Plan, take: Callable[[Relaxation], None] | None, key: str) -> 
         st.markdown(f"- {plain(conflict)}")
     if plan.relaxations:
         st.markdown("**What would help**: press one to change the scenario by it.")
-    for number, one in enumerate(plan.relaxations):
+    # Those that are known to give a plan first.
+    for number, one in enumerate(sorted(plan.relaxations, key=lambda r: not r.sufficient)):
         known = "tried: gives a plan" if one.sufficient else "at least that much; not tried"
         st.button(
-            f"{one.what} ({known})",
+            f"{plain(one.what)} ({known})",
             key=f"{key}-relax-{number}",
             icon=":material/lock_open:",
             disabled=take is None or one.needed is None,

@@ -1,8 +1,10 @@
 """What one browser session holds, and what all sessions of the server share."""
 
 import os
+import shutil
 import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +37,7 @@ class Saved:
     folder: Path
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, weakref_slot=True)
 class Session:
     """One browser session. Jobs go by the page that began them."""
 
@@ -48,13 +50,14 @@ class Session:
     check_job: Job[Any] | None = None
     message: str | None = None
     taken_uploads: tuple[str, ...] = ()
-    uploads: "tempfile.TemporaryDirectory[str] | None" = None
+    uploads: Path | None = None
 
     def upload_folder(self) -> Path:
         """The session's own folder for uploads; it goes when the session does."""
         if self.uploads is None:
-            self.uploads = tempfile.TemporaryDirectory(prefix="muxplan-")
-        return Path(self.uploads.name)
+            self.uploads = Path(tempfile.mkdtemp(prefix="muxplan-")).resolve()
+            weakref.finalize(self, shutil.rmtree, self.uploads, ignore_errors=True)
+        return self.uploads
 
     def save(self, name: str, plan: Saved) -> None:
         """Keep a plan under a name, at most twenty: the oldest one goes."""

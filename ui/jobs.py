@@ -24,6 +24,7 @@ class Job(Generic[Result]):
     lines: list[str] = field(default_factory=list)
     result: Result | None = None
     error: str | None = None
+    progress: Progress = field(default_factory=Progress)
     seen: bool = False
     """Set by the page that has taken the result over."""
     wall_s: float | None = None
@@ -66,7 +67,8 @@ class Job(Generic[Result]):
             with turns:
                 if not self._stop.is_set():
                     self._say("reading the catalogue")
-                    self.result = work(Progress(say=self._say), self._stop.is_set)
+                    self.progress.say = self._say
+                    self.result = work(self.progress, self._stop.is_set)
         except PlanningError as error:
             self.error = str(error)
         except Exception as error:

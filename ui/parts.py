@@ -90,6 +90,13 @@ def watch(job: Job[Any], key: str) -> None:
     def show() -> None:
         if not job.running:
             st.rerun()
+        if job.progress.mix_usd_per_hour is not None:
+            st.metric(
+                "Cost so far, USD/h",
+                f"{job.progress.mix_usd_per_hour:,.2f}",
+                border=True,
+                help="The newest mix. It is still being simulated: the plan may need more.",
+            )
         left, right = st.columns([6, 1], vertical_alignment="center")
         last = job.lines[-1] if job.lines else "waiting for its turn" if job.elapsed_s > 1 else "starting"
         left.progress(_fraction(job), text=f"{plain(last)} · {job.elapsed_s:.0f} s")

@@ -13,6 +13,7 @@ from typing import Any
 
 import streamlit as st
 
+from planner.cell_memory import CellMemory
 from planner.pipeline import PlanOptions, plan_spec
 from planner.plan_file import Plan
 from planner.progress import Progress
@@ -114,6 +115,7 @@ class Shared:
 
     turns: threading.BoundedSemaphore
     plans: "OrderedDict[tuple[str, int], Plan]" = field(default_factory=OrderedDict)
+    memory: CellMemory = field(default_factory=CellMemory)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, key: tuple[str, int]) -> Plan | None:
@@ -153,7 +155,7 @@ def start_plan(page: str, scenario: Scenario, options: PlanOptions) -> Job[Plan]
         known = common.get(key)
         if known is not None:
             return known
-        plan = plan_spec(loaded, replace(options, cancelled=cancelled), progress)
+        plan = plan_spec(loaded, replace(options, cancelled=cancelled, memory=common.memory), progress)
         common.put(key, plan)
         return plan
 
@@ -170,7 +172,7 @@ def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> J
 
     def work(progress: Progress, cancelled: Callable[[], bool]) -> list[Row]:
         rows: list[Row] = []
-        options = PlanOptions(try_relaxations=False, cancelled=cancelled)
+        options = PlanOptions(try_relaxations=False, cancelled=cancelled, memory=common.memory)
         for variant in variants:
             progress.say(f"{len(rows)}/{len(variants)} variants planned")
             row = plan_variant(loaded, variant, options)

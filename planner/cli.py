@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _parser().print_help(sys.stderr)
         return EXIT_BAD_INPUT
     try:
-        code: int = importlib.import_module(f"planner.commands.{arguments.command.replace('-', '_')}").run(arguments)
+        name = getattr(arguments, "module", arguments.command.replace("-", "_"))
+        code: int = importlib.import_module(f"planner.commands.{name}").run(arguments)
         sys.stdout.flush()
     except PlanningError as error:
         if arguments.debug:
@@ -48,20 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (
-        _add_plan,
-        _add_estimate,
-        _add_simulate,
-        _add_export,
-        _add_explain,
-        _add_diff,
-        _add_sweep,
-        _add_ui,
-        _add_catalogue,
-        _add_check,
-        _add_profile,
-        _add_tiny_model,
-    ):
+    for add in COMMANDS:
         add(commands, common)
     return parser
 
@@ -184,9 +172,22 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     _add_engine_options(parser)
 
 
+def _add_calibrate(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("calibrate", parents=[common], help="correct the next plan by a check")
+    parser.add_argument("check", metavar="CHECK.json", help="what muxplan check -o wrote")
+    parser.add_argument("--plan", required=True, metavar="PLAN", help="the plan that was checked")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="calibration file to write")
+
+
 def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
-    profile = commands.add_parser("profile", help="measure what devices and engines cost")
+    profile = commands.add_parser("profile", help="measure what kernels and engines cost")
     kinds = profile.add_subparsers(dest="kind", metavar="KIND", required=True)
+    parser = kinds.add_parser("import", parents=[common], help="make the kernel tables of one GPU from measured ones")
+    parser.add_argument("source", choices=("aiconfigurator", "vidur", "csv"), help="whose tables")
+    parser.add_argument("--system", required=True, metavar="GPU", help="catalogue name of a GPU, or a YAML file")
+    parser.add_argument("--from", dest="source_path", required=True, metavar="PATH", help="wheel, folder or CSV file")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder to write; default kernels/GPU")
+    parser.set_defaults(module="profile_import")
     parser = kinds.add_parser("engine", parents=[common], help="step times of models on this machine's engine")
     parser.add_argument("models", nargs="+", metavar="FOLDER", help="folders with config.json and weights")
     parser.add_argument("-o", "--output", required=True, metavar="DEVICE.yaml", help="device profile to write")
@@ -198,6 +199,7 @@ def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse
     parser.add_argument("--batches", type=_count, nargs="+", default=[1, 2, 4, 8, 16], metavar="N")
     parser.add_argument("--prompts", type=_count, nargs="+", default=[32, 128, 512, 1024], metavar="TOKENS")
     parser.add_argument("--passes", type=_count, default=5, metavar="N", help="the median counts; default 5")
+    parser.set_defaults(module="profile_engine")
     _add_engine_options(parser)
 
 
@@ -225,6 +227,23 @@ def _add_engine_python(parser: argparse.ArgumentParser) -> None:
 def _add_catalogue(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("catalogue", parents=[common], help="known GPUs, models, engines and lengths")
     parser.add_argument("kind", choices=("gpus", "models", "engines", "lengths"))
+
+
+COMMANDS = (
+    _add_plan,
+    _add_estimate,
+    _add_simulate,
+    _add_export,
+    _add_explain,
+    _add_diff,
+    _add_sweep,
+    _add_ui,
+    _add_catalogue,
+    _add_check,
+    _add_calibrate,
+    _add_profile,
+    _add_tiny_model,
+)
 
 
 def _number(text: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.estimate import Estimate, Estimator, Question
-from planner.files import atomic_write_text
+from planner.files import atomic_write_text, check_writable
 from profiles.errors import PlanningError
 
 REQUIRED = ("model", "gpu", "tp", "pp", "ep", "quantization", "input_tokens", "output_tokens")
@@ -42,6 +42,7 @@ class RowError(PlanningError):
 
 def estimate_file(source: Path, target: Path, tell: Callable[[int, int], None]) -> tuple[int, int]:
     """Answer every row of `source` into `target`, written whole; (answered, refused). RowError for a malformed file."""
+    check_writable(target)
     header, rows = _read(source)
     estimator = Estimator()
     answers = []
@@ -62,15 +63,25 @@ def _read(source: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     try:
         if source.stat().st_size > MOST_BYTES:
             raise RowError(f"{source} is larger than {MOST_BYTES // 1_000_000} MB.")
-        text = source.read_text(encoding="utf-8")
+        text = source.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise RowError(f"{source} cannot be read: {error}.") from error
     reader = csv.DictReader(StringIO(text))
-    header = [h.strip() for h in reader.fieldnames or []]
+    try:
+        header = [h.strip() for h in reader.fieldnames or []]
+        _check_header(header, source)
+        return header, list(_rows(reader, header, source))
+    except csv.Error as error:
+        raise RowError(f"{source}:{reader.line_num}: the row cannot be read: {error}.") from error
+
+
+def _check_header(header: list[str], source: Path) -> None:
     missing = [c for c in REQUIRED if c not in header]
     if missing:
         raise RowError(f"{source}:1: the column {missing[0]} is missing; needed are {', '.join(REQUIRED)}.")
-    return header, list(_rows(reader, header, source))
+    twice = [c for position, c in enumerate(header) if c in header[:position]]
+    if twice:
+        raise RowError(f"{source}:1: the column {twice[0][:60]} is given twice.")
 
 
 def _rows(reader: "csv.DictReader[str]", header: list[str], source: Path) -> Iterator[tuple[int, dict[str, str]]]:

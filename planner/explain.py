@@ -51,7 +51,7 @@ def render_explanation(plan: Plan) -> str:
 
 def _reason(plan: Plan, name: str, result: WorkloadResult) -> Reason:
     groups = {g.id: g for g in plan.groups}
-    mine = [groups[route.group] for route in plan.routes[name]]
+    mine = [groups[group] for group in dict.fromkeys(route.group for route in plan.routes[name])]
     users = _users(plan)
     gpus = sum(len(g.gpu_ids) / users[g.id] for g in mine)
     everything = sum(len(g.gpu_ids) * _price(plan, g) for g in plan.groups)

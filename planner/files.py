@@ -14,10 +14,13 @@ class OutputError(PlanningError):
 def check_writable(path: Path) -> None:
     """OutputError when a file cannot stand there: no folder, or something that is no plain file (a rename would
     replace a device)."""
-    if path.exists() and not path.is_file():
-        raise OutputError(f"{path} cannot be written: it is not a plain file.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.")
+    try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} cannot be written: it is not a plain file.")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def atomic_write_text(path: Path, text: str) -> None:

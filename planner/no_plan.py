@@ -1,24 +1,29 @@
 """Why there is no plan, and the cheapest things to relax, in units a person can act on (F8)."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 
+from planner.capacity import BRACKETS
 from planner.demand import WorkloadDemand
 from planner.fleet import Pool
 from planner.mix_build import Market
 from planner.plan_file import Relaxation
-from planner.queue_build import Candidates, Miss
-from planner.words import Rows
+from planner.queue_build import Candidates, Miss, room_for_copies
+from planner.queues import Queue
+from planner.words import Rows, SpreadWish
 from profiles.units import ms_from_s
 from solvers import conflicts
 from solvers.mix_model import Party
-from solvers.mix_problem import MixProblem
+from solvers.mix_problem import Block, MixProblem
 from solvers.stop import Stop
 
 MOST_REFUSALS = 4
+FIGURE = re.compile(r"\b(usd_per_hour|count|min_domains|fraction) ([0-9.e+-]+)")
+LEAST = {"min_domains": 2.0, "fraction": 1e-6}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +80,10 @@ def _latency(workload: WorkloadDemand, misses: Sequence[Miss]) -> tuple[list[str
         return max(m.needed_s / _limit_s(workload, m.limit) for m in group)
 
     nearest = min(by_template.values(), key=lambda g: (excess(g), g[0].template))
+    # The workload may miss one limit in several mixes: what is least needed is what it needs at least.
+    least = {miss.limit: miss for miss in sorted(nearest, key=lambda m: -m.needed_s)}
     sentences, changes = [], []
-    for miss in nearest:
+    for miss in (least[limit] for limit in sorted(least, reverse=True)):
         # Rounded up: a limit rounded down would be missed again.
         needed = ceil(ms_from_s(miss.needed_s) * 1.01)
         kind = miss.limit.removesuffix("_ms").upper()
@@ -121,19 +128,25 @@ def unreachable(market: Market, rows: Rows) -> NoPlan | None:
         there = _domains(list(pools.values()), wish.level)
         if there >= wish.min_domains:
             continue
-        words = ("nodes", "racks", "zones")[wish.level]
-        names = ", ".join(sorted(p.name for p in pools.values()))
-        sentences.append(f"{wish.rule}: {wish.min_domains} {words} are asked for, but pools {names} have {there}")
-        place = wish.rule.split(":")[0]
-        changes.append(
-            Relaxation(
-                what=f"spread over {there} {words}, or add {wish.min_domains - there} {words}",
-                field=f"{place}.min_domains",
-                now=float(wish.min_domains),
-                needed=float(there),
-            )
-        )
+        word = ("node", "rack", "zone")[wish.level]
+        names = ", ".join(sorted(p.name for p in pools.values())) or "that it may use"
+        sentences.append(f"{wish.rule}: {wish.min_domains} {word}s are asked for, but pools {names} have {there}")
+        changes.append(_fewer_domains(wish, there, word))
     return NoPlan(conflicts=tuple(sentences), unmet={}, relaxations=tuple(changes)) if sentences else None
+
+
+def _fewer_domains(wish: SpreadWish, there: int, word: str) -> Relaxation:
+    place = wish.rule.split(":")[0]
+    missing = wish.min_domains - there
+    added = f"add {missing} {word}{'s' if missing > 1 else ''}"
+    if there < LEAST["min_domains"]:
+        return Relaxation(what=f"{added}, or go without {wish.rule}", field=place)
+    return Relaxation(
+        what=f"spread over {there} {word}s, or {added}",
+        field=f"{place}.min_domains",
+        now=float(wish.min_domains),
+        needed=float(there),
+    )
 
 
 def _domains(pools: Sequence[Pool], level: int) -> int:
@@ -141,6 +154,24 @@ def _domains(pools: Sequence[Pool], level: int) -> int:
     if level == 2:
         return len({p.zone for p in pools})
     return sum(p.max_nodes if level == 0 else p.racks for p in pools)
+
+
+def roomier(market: Market) -> Market:
+    """The market with as many copies of each queue as could carry its demands, room or not: then what limits them is
+    the supply of their pool, and a conflict names it. Queues whose copies do not fill a node stay as they are.
+    """
+    return replace(market, queues=tuple(_roomier(market, queue) for queue in market.queues))
+
+
+def _roomier(market: Market, queue: Queue) -> Queue:
+    pool, size = queue.template.pool, queue.template.gpus
+    if room_for_copies(pool, size) * size != pool.max_nodes * pool.gpus_per_node:
+        return queue
+    rate = sum(market.demands[demand].rate_rps for demand, _ in queue.parts)
+    carrying = (n for n, rps in zip(BRACKETS, queue.analytic_rps, strict=True) if n * rps >= rate)
+    counted = (Block.COPIES, queue.index, 1.0)
+    asked = [int(rule.bound) for rule in market.rules if rule.sense == ">=" and counted in rule.terms]
+    return replace(queue, max_copies=max(queue.max_copies, 2 * next(carrying, BRACKETS[-1]), *asked))
 
 
 def explain(market: Market, problem: MixProblem, stop: Stop, seed: int) -> NoPlan:
@@ -155,8 +186,8 @@ def explain(market: Market, problem: MixProblem, stop: Stop, seed: int) -> NoPla
             if rate > 0:
                 name = market.workloads[demand.workload].name
                 unmet[name] = round(unmet.get(name, 0.0) + float(rate), 6)
-    changes = [_relaxation(market, problem, one) for one in conflict.relaxations]
-    return NoPlan(conflicts=tuple(sentences), unmet=unmet, relaxations=tuple(changes))
+    changes = [_relaxation(market, one) for one in conflict.relaxations]
+    return NoPlan(conflicts=tuple(sentences), unmet=unmet, relaxations=tuple(dict.fromkeys(changes)))
 
 
 def _party(market: Market, party: Party) -> str:
@@ -172,35 +203,48 @@ def _supply(pool: Pool) -> str:
     return f"pool {pool.name}: at most {pool.max_nodes} nodes of {pool.gpus_per_node} {pool.gpu.name}"
 
 
-def _relaxation(market: Market, problem: MixProblem, one: conflicts.Relaxation) -> Relaxation:
-    party = one.party
-    if party.kind == "supply":
-        pool = market.pools[party.index]
-        more = round(one.needed - one.now)
-        field = "nodes" if pool.given else "max_nodes"
-        return Relaxation(
-            what=f"{more * pool.gpus_per_node} more {pool.gpu.name} ({more} nodes) in pool {pool.name}",
-            field=f"cluster.pools.{pool.name}.{field}",
-            now=one.now,
-            needed=one.needed,
-            sufficient=one.alone,
-        )
-    if party.kind == "demand":
-        workload = market.workloads[party.index]
-        # Rounded down: a rate rounded up would not be served.
-        needed = np.floor(one.needed * 1000) / 1000
-        return Relaxation(
-            what=f"serve {workload.name} at {needed:g} instead of {one.now:g} requests/s",
-            field=f"workloads.{workload.name}.traffic.rate_rps",
-            now=round(one.now, 6),
-            needed=float(needed),
-            sufficient=one.alone,
-        )
-    place = party.name.split(":")[0]
+def _relaxation(market: Market, one: conflicts.Relaxation) -> Relaxation:
+    if one.party.kind == "supply":
+        return _more_supply(market.pools[one.party.index], one)
+    if one.party.kind == "demand":
+        return _less_demand(market.workloads[one.party.index], one)
+    return _other_rule(one)
+
+
+def _more_supply(pool: Pool, one: conflicts.Relaxation) -> Relaxation:
+    more = round(one.needed - one.now)
+    field = "nodes" if pool.given else "max_nodes"
     return Relaxation(
-        what=f"{party.name}: {one.needed:g} instead of {one.now:g}",
-        field=place,
+        what=f"{more * pool.gpus_per_node} more {pool.gpu.name} ({more} nodes) in pool {pool.name}",
+        field=f"cluster.pools.{pool.name}.{field}",
+        now=one.now,
+        needed=one.needed,
+    )
+
+
+def _less_demand(workload: WorkloadDemand, one: conflicts.Relaxation) -> Relaxation:
+    # Rounded down: a rate rounded up would not be served.
+    needed = float(np.floor(one.needed * 1000) / 1000)
+    if needed <= 0:
+        return Relaxation(what=f"leave {workload.name} out", field=f"workloads.{workload.name}")
+    return Relaxation(
+        what=f"serve {workload.name} at {needed:g} instead of {one.now:g} requests/s",
+        field=f"workloads.{workload.name}.traffic.rate_rps",
+        now=round(one.now, 6),
+        needed=needed,
+    )
+
+
+def _other_rule(one: conflicts.Relaxation) -> Relaxation:
+    """Another figure in the rule; without the rule where its row is not about a figure, or none would be allowed."""
+    name = one.party.name.removeprefix("placement: ")
+    field = name.split(":")[0]
+    figure = FIGURE.search(name)
+    if figure is None or float(figure[2]) != one.now or one.needed < LEAST.get(figure[1], 0.0):
+        return Relaxation(what=f"without {name}", field=field)
+    return Relaxation(
+        what=f"{name}: {one.needed:g} instead of {one.now:g}",
+        field=field,
         now=round(one.now, 6),
         needed=round(one.needed, 6),
-        sufficient=one.alone,
     )

@@ -11,7 +11,7 @@ from planner.capacity_table import CapacityTable
 from planner.cell_memory import CellMemory
 from planner.cells import CellSimulator, Draws
 from planner.descend import KeptCopy, descend
-from planner.mix_build import Market, fluid_problem
+from planner.mix_build import Market, fluid_problem, mix_problem
 from planner.outcomes import observe
 from planner.place_build import nodes_of, place_problem, placed
 from planner.plan_file import Plan
@@ -214,7 +214,7 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
     found = search.run()
     if found.best is None:
         with progress.stage("explain"):
-            reasons = _why_none(prepared, found, after, options.seed)
+            reasons = _why_none(prepared, found, table, after, options.seed)
             reasons = _tried(loaded, options, progress, reasons)
         return _infeasible(loaded, options, prepared, reasons, _ended(options, deadline, found.last.termination))
     with progress.stage("descend"):
@@ -273,9 +273,10 @@ def _kept_nodes(loaded: Loaded) -> Mapping[str, list[str]]:
     return kept
 
 
-def _why_none(prepared: Prepared, found: Found, stop: Stop, seed: int) -> no_plan.NoPlan:
+def _why_none(prepared: Prepared, found: Found, table: CapacityTable, stop: Stop, seed: int) -> no_plan.NoPlan:
     if found.last.solution is None and found.last.termination is Termination.INFEASIBLE:
-        return no_plan.explain(prepared.market, found.problem, stop, seed)
+        problem = mix_problem(no_plan.roomier(prepared.market), table.brackets, found.cuts)
+        return no_plan.explain(prepared.market, problem, stop, seed)
     if found.last.solution is None:
         return no_plan.NoPlan(
             conflicts=(f"no mix was found before the limits ended the search ({found.last.termination})",),

@@ -1,12 +1,17 @@
 """The plan: one versioned frozen object, written as YAML, printed as JSON, with a JSON Schema."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from profiles.evidence import Evidence
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Limit = Annotated[float, Field(gt=0)]
 
 
 class Part(BaseModel):
@@ -36,12 +41,12 @@ class FigureEvidence(Part):
 class EngineSettings(Part):
     """What the engine is told at start, in the engine's own terms."""
 
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int
-    kv_cache_memory_bytes: int
+    max_num_seqs: Count
+    max_num_batched_tokens: Count
+    max_model_len: Count
+    kv_cache_memory_bytes: Whole
     kv_cache_dtype: str = "auto"
-    gpu_memory_utilization: float
+    gpu_memory_utilization: Fraction
     enable_expert_parallel: bool = False
     enable_prefix_caching: bool = True
 
@@ -53,12 +58,12 @@ class Replica(Part):
     architecture: str | None = None
     quantization: str
     role: Literal["both", "prefill", "decode"] = "both"
-    sm_fraction: float = 1.0
-    memory_bytes: int
-    kv_tokens: int
+    sm_fraction: Fraction = 1.0
+    memory_bytes: Whole
+    kv_tokens: Whole
     engine: EngineSettings | None = None
     """None for a model known only by a latency or capacity table."""
-    batch: int | None = None
+    batch: Count | None = None
     """Largest batch of a latency-table replica."""
 
 
@@ -66,7 +71,7 @@ class GpuId(Part):
     """One GPU of the fleet."""
 
     node: str
-    index: int
+    index: Whole
 
 
 class Group(Part):
@@ -78,29 +83,29 @@ class Group(Part):
     kind: Literal["dedicated", "colocated", "multiplexed", "disaggregated"] = "dedicated"
     pool: str
     gpu: str
-    gpu_ids: tuple[GpuId, ...]
-    tp: int
-    pp: int
-    ep: int
-    replicas: tuple[Replica, ...]
+    gpu_ids: Annotated[tuple[GpuId, ...], Field(min_length=1)]
+    tp: Count
+    pp: Count
+    ep: Count
+    replicas: Annotated[tuple[Replica, ...], Field(min_length=1)]
 
 
 class Route(Part):
     """The share of a workload's requests that goes to one group; the weights of a workload sum to 1."""
 
     group: str
-    weight_fraction: float
-    input_tokens_max: int | None = None
+    weight_fraction: Fraction
+    input_tokens_max: Count | None = None
     """Set when requests are split by length class: this route takes prompts up to this many tokens."""
 
 
 class GpuCount(Part):
     """GPUs of one pool."""
 
-    bought: int
-    used: int
-    nodes: int
-    price_usd_per_gpu_hour: float
+    bought: Whole
+    used: Whole
+    nodes: Whole
+    price_usd_per_gpu_hour: Amount
     billing: Literal["on_demand", "spot", "reserved"]
 
 
@@ -109,16 +114,16 @@ class WorkloadResult(Part):
 
     model: str
     best_effort: bool = False
-    rate_rps: float
-    served_rps: float
-    capacity_rps: float
-    attainment: float | None
-    attainment_target: float | None
+    rate_rps: Amount
+    served_rps: Amount
+    capacity_rps: Amount
+    attainment: Fraction | None
+    attainment_target: Fraction | None
     attainment_standard_error: float | None = None
     ttft_ms: Percentiles | None
     tpot_ms: Percentiles | None
     e2e_ms: Percentiles | None
-    slo: dict[str, float]
+    slo: dict[str, Limit]
     evidence: FigureEvidence
 
 
@@ -182,3 +187,22 @@ class Plan(Part):
     """The spec as understood, defaults filled in: a plan can be simulated and exported without the spec file."""
     wall_s: dict[str, float] | None = None
     """Seconds per stage; only in `plan --json`, never in the file."""
+
+    @model_validator(mode="after")
+    def _names_what_it_holds(self) -> Self:
+        """Everything named is there: routes lead to groups, groups stand in pools that are counted and paid."""
+        groups = {group.id for group in self.groups}
+        if len(groups) < len(self.groups):
+            raise ValueError("two groups have one id")
+        if groups and self.cost_usd_per_hour is None:
+            raise ValueError("there are groups, but no cost_usd_per_hour")
+        for group in self.groups:
+            if group.pool not in self.gpu_counts:
+                raise ValueError(f"group {group.id[:80]} stands in {group.pool[:80]}, which gpu_counts does not have")
+        for workload, routes in self.routes.items():
+            if workload not in self.workloads:
+                raise ValueError(f"routes of {workload[:80]}, which workloads does not have")
+            for route in routes:
+                if route.group not in groups:
+                    raise ValueError(f"{workload[:80]} is routed to {route.group[:80]}, which is no group")
+        return self

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 HEAD_BYTES = 65_536
 PLAN_MARK = re.compile(rb'^\s*"?termination"?\s*:', re.MULTILINE)
-FILE_FIELDS = ("gpu", "architecture", "latency_table", "capacity_table", "trace", "current")
+FILE_FIELDS = ("calibration", "gpu", "architecture", "latency_table", "capacity_table", "trace", "current")
 
 
 class PlanFileError(PlanningError):
@@ -78,6 +79,7 @@ def read_plan(path: Path) -> Plan:
     try:
         text = raw.decode("utf-8")
         data = _from_json(text) if text.lstrip().startswith("{") else _from_yaml(text)
+        _refuse_odd(data)
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise PlanFileError(f"{path} is not valid YAML or JSON: {' '.join(str(error).split())[:200]}.") from error
     if not isinstance(data, dict):
@@ -86,9 +88,11 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part)[:60] for part in first["loc"][:12])
+        place = "".join(f"{str(part)[:60]}." for part in first["loc"][:12]).removesuffix(".")
+        field = f" {place}:" if place else ""
         hint = " (is this a spec? plan it first)" if "workloads" in data and "cluster" in data else ""
-        raise PlanFileError(f"{path}: {name}: {first['msg']}{hint}.") from error
+        what = first["msg"].removeprefix("Value error, ")
+        raise PlanFileError(f"{path}:{field} {what}{hint}.") from error
 
 
 def _from_json(text: str) -> Any:
@@ -109,6 +113,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _from_yaml(text: str) -> Any:
     _refuse_tricks(text)
     return yaml.load(text, Loader=LOADER)
+
+
+def _refuse_odd(value: Any, depth: int = 0) -> None:
+    """What JSON cannot say in UTF-8: the spec inside a plan has fields of any type. ValueError."""
+    if depth > MOST_DEPTH:
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
+    if isinstance(value, dict | list):
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
+            _refuse_odd(inner, depth + 1)
+    elif isinstance(value, str):
+        value.encode("utf-8")
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    elif not isinstance(value, int | float | None):
+        raise ValueError(f"it holds a {type(value).__name__}, not plain text or numbers")
 
 
 @dataclass(slots=True)

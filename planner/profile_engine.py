@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.load.client import closed_loop, open_loop
-from planner.load.metrics import STEPS, Scrape, scrape
-from planner.load.requests import Answers, Sending, Target
+from planner.load.requests import Target
+from planner.profile_windows import DECODED, LONG_BATCH, SHORT_PROMPT, Bench, measure_pass
 from planner.progress import Progress
 from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
 from planner.runtime.environment import EngineEnvironment
@@ -27,18 +26,10 @@ from profiles.measured_steps import DeviceProfile, MeasuredSteps
 from profiles.memory import kv_bytes_per_token_per_rank
 from profiles.models import ModelArchitecture
 from profiles.precision import KvDtype, Quantization, native_kv_dtype
-from profiles.step_fit import Decoding, Prefilling, WorkerTime, fit_steps, fit_worker_time
+from profiles.step_fit import Decoding, Prefilling, fit_steps, fit_worker_time
 
-DEVICE_SCRIPT = Path(__file__).parent / "runtime" / "measure_device.py"
+DEVICE_SCRIPT = Path(__file__).parent / "runtime" / "in_engine" / "measure_device.py"
 DEVICE_S = 300.0
-SHORT_PROMPT = 16
-DECODED = 33
-"""Tokens of a burst's answer: the first comes from the prompt, 32 steps of pure decode follow."""
-LONG_BATCH = 4
-PROMPTS_A_WINDOW = 3
-PROMPT_GAP_S = 0.4
-"""Prompts come one by one to an engine that has come to rest, as they do under light load: it has to wake up first."""
-PREFILL_SUM, PREFILL_COUNT = "vllm:request_prefill_time_seconds_sum", "vllm:request_prefill_time_seconds_count"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +57,6 @@ class Settings:
     logs: Path
 
 
-@dataclass(slots=True, kw_only=True)
-class _Points:
-    """What the passes gave so far for one model."""
-
-    decoding: dict[tuple[int, int], list[float]]
-    prefilling: dict[int, list[tuple[float, float]]]
-    worker: list[WorkerTime]
-
-
 def profile_engine(
     subjects: Sequence[Subject],
     environment: EngineEnvironment,
@@ -84,25 +66,25 @@ def profile_engine(
 ) -> DeviceProfile:
     """The device profile of these models. EngineError when an engine dies or the measuring is cancelled."""
     gpu = _device(environment, settings)
-    points = {s.name: _Points(decoding={}, prefilling={}, worker=[]) for s in subjects}
-    engines: list[EngineProcess] = []
+    benches: list[Bench] = []
     try:
         for number, subject in enumerate(subjects):
             progress.say(f"starting {subject.name}")
-            engines.append(_start(subject, number, environment, settings))
-            engines[-1].wait_ready(subject.name, cancelled=cancelled)
+            engine = _start(subject, number, environment, settings)
+            url, vocabulary = f"http://{HOST}:{engine.port}", subject.architecture.vocab_size
+            benches.append(Bench(engine=engine, target=Target(url=url, model=subject.name, vocabulary=vocabulary)))
+            engine.wait_ready(subject.name, cancelled=cancelled)
         for number in range(settings.passes):
-            for subject, engine in zip(subjects, engines, strict=True):
-                progress.say(f"pass {number + 1} of {settings.passes}: {subject.name}")
-                _pass(subject, engine, settings, points[subject.name], cancelled)
+            progress.say(f"pass {number + 1} of {settings.passes}")
+            measure_pass(benches, settings.batches, settings.prompts, cancelled)
     finally:
-        for engine in engines:
-            engine.stop()
+        for bench in benches:
+            bench.engine.stop()
     return DeviceProfile(
         gpu=gpu,
         engine=settings.engine.name,
         engine_version=environment.version,
-        steps=tuple(_fitted(s, points[s.name], settings) for s in subjects),
+        steps=tuple(_fitted(s, b, settings) for s, b in zip(subjects, benches, strict=True)),
         sources=(
             Provenance(
                 source=f"muxplan profile engine, {environment.version}, {settings.passes} passes",
@@ -193,85 +175,7 @@ def _dtype(architecture: ModelArchitecture) -> str:
     return names.get(architecture.dtype, "auto")
 
 
-def _pass(
-    subject: Subject, engine: EngineProcess, settings: Settings, points: _Points, cancelled: Callable[[], bool]
-) -> None:
-    target = Target(url=f"http://{HOST}:{engine.port}", model=subject.name, vocabulary=subject.architecture.vocab_size)
-    for batch in settings.batches:
-        _decode(target, engine, (batch, SHORT_PROMPT), points, cancelled)
-    _decode(target, engine, (LONG_BATCH, max(settings.prompts)), points, cancelled)
-    for prompt in settings.prompts:
-        _prefill(target, engine, prompt, points, cancelled)
-
-
-def _decode(
-    target: Target, engine: EngineProcess, burst: tuple[int, int], points: _Points, cancelled: Callable[[], bool]
-) -> None:
-    batch, prompt = burst
-    sending = _sending(batch, prompt, DECODED)
-    answers, before, after, cpu_s = _window(target, engine, sending, batch, cancelled)
-    # The quickest gaps are those of a burst that decoded all together, with no prompt among its steps.
-    points.decoding.setdefault(burst, []).append(float(np.min(answers.tpot_s)))
-    points.worker.append(worker_time(sending, after.get(STEPS) - before.get(STEPS), cpu_s))
-
-
-def _prefill(
-    target: Target, engine: EngineProcess, prompt: int, points: _Points, cancelled: Callable[[], bool]
-) -> None:
-    sending = _sending(PROMPTS_A_WINDOW, prompt, 1)
-    answers, before, after, _ = _window(target, engine, sending, None, cancelled)
-    count = after.get(PREFILL_COUNT) - before.get(PREFILL_COUNT)
-    if count <= 0:
-        raise EngineError(f"{engine.label} tells no prefill times at /metrics: its steps cannot be measured.")
-    inside_s = (after.get(PREFILL_SUM) - before.get(PREFILL_SUM)) / count
-    points.prefilling.setdefault(prompt, []).append((inside_s, float(np.mean(answers.ttft_s))))
-    # A worker that waits spins: its processor time is told from windows in which it never waits.
-    busy = _sending(PROMPTS_A_WINDOW, prompt, 1)
-    _, before, after, cpu_s = _window(target, engine, busy, PROMPTS_A_WINDOW, cancelled)
-    points.worker.append(worker_time(busy, after.get(STEPS) - before.get(STEPS), cpu_s))
-
-
-def _sending(count: int, prompt: int, tokens: int) -> Sending:
-    return Sending(
-        due_s=PROMPT_GAP_S * np.arange(count, dtype=np.float64),
-        input_tokens=np.full(count, prompt),
-        output_tokens=np.full(count, tokens),
-        target=np.zeros(count, dtype=np.int64),
-    )
-
-
-def _window(
-    target: Target, engine: EngineProcess, sending: Sending, concurrency: int | None, cancelled: Callable[[], bool]
-) -> tuple[Answers, Scrape, Scrape, float]:
-    """All at `concurrency`, or each when it is due."""
-    before, cpu_s = scrape(target.url), engine.cpu_s()
-    if concurrency is None:
-        answers = open_loop([target], sending, cancelled=cancelled)
-    else:
-        answers = closed_loop([target], sending, concurrency, cancelled=cancelled)
-    cpu_s = engine.cpu_s() - cpu_s
-    if cancelled():
-        raise EngineError("the measuring was cancelled: no profile was made.")
-    if not answers.served.all():
-        told = ", ".join(f"{count} × {what}" for what, count in answers.errors.items())
-        raise EngineError(f"{engine.label} failed on {told}: {engine.why()}")
-    return answers, before, scrape(target.url), cpu_s
-
-
-def worker_time(sending: Sending, steps: float, cpu_s: float) -> WorkerTime:
-    """What a worker computed for requests that were all served, in so many steps and processor seconds."""
-    inputs, outputs = sending.input_tokens.astype(float), sending.output_tokens.astype(float)
-    decoded = outputs - 1
-    return WorkerTime(
-        cpu_s=cpu_s,
-        steps=steps,
-        tokens=float((inputs + decoded).sum()),
-        kv_tokens=float((decoded * (inputs + 0.5 * outputs)).sum()),
-        prompt_tokens_squared=float((inputs**2).sum()),
-    )
-
-
-def _fitted(subject: Subject, points: _Points, settings: Settings) -> MeasuredSteps:
+def _fitted(subject: Subject, points: Bench, settings: Settings) -> MeasuredSteps:
     decoding = [
         Decoding(batch=b, kv_tokens=b * (prompt + 0.5 * DECODED), step_s=float(np.median(seconds)))
         for (b, prompt), seconds in points.decoding.items()

@@ -31,7 +31,7 @@ def proven(loaded: Loaded, relaxations: tuple[Relaxation, ...], replan: Replan) 
     for one in relaxations:
         attempt = _attempt(loaded, one) if tried < MOST_TRIED else None
         if attempt is None:
-            found.append(one.model_copy(update={"sufficient": False}))
+            found.append(one)
             continue
         tried += 1
         changed = attempt(replan)
@@ -88,17 +88,22 @@ def _max_gpus(loaded: Loaded, one: Relaxation, index: int, replan: Replan) -> Re
 
 def _more_nodes(loaded: Loaded, one: Relaxation, supply: re.Match[str], replan: Replan) -> Relaxation | None:
     name, field = supply.group(1), supply.group(2)
-    nodes = round(float(one.needed or 0))
-    for _ in range(GROWTH):
-        data = _data(loaded)
-        pool = next(p for p in data["cluster"]["pools"] if p["name"] == name)
+    data = _data(loaded)
+    pool = next(p for p in data["cluster"]["pools"] if p["name"] == name)
+
+    def planned(nodes: int) -> Plan | None:
         pool[field] = nodes
-        plan = _planned(loaded, data, replan)
+        return _planned(loaded, data, replan)
+
+    now, nodes = round(float(one.now or 0)), round(float(one.needed or 0))
+    for _ in range(GROWTH):
+        plan = planned(nodes)
         if plan is not None:
-            more = nodes - round(float(one.now or 0))
-            gpus = more * pool["gpus_per_node"]
+            used = plan.gpu_counts[name].nodes
+            nodes = used if now < used < nodes and planned(used) else nodes
             kind = pool["gpu"] if isinstance(pool["gpu"], str) else pool["gpu"]["name"]
-            return _said(one, f"{gpus} more {kind} ({more} nodes) in pool {name}", nodes)
+            more = nodes - now
+            return _said(one, f"{more * pool['gpus_per_node']} more {kind} ({more} nodes) in pool {name}", nodes)
         nodes = max(nodes + 1, ceil(nodes * 1.5))
     return None
 

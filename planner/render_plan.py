@@ -94,11 +94,11 @@ def _section(title: str, table: Table) -> str:
 
 def _table(left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="", show_edge=False, padding=(0, 2, 0, 0))
+    # What is too wide folds, so that no name and no figure is cut.
     for name in left:
-        # What is too wide folds here, so that no figure is cut.
         table.add_column(name, overflow="fold")
     for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     return table
 
 

@@ -108,7 +108,11 @@ def planned_market(plan: Plan, folder: Path, progress: Progress) -> Market:
     """The plan's spec taken up again, its queues with the plan's own settings. PlanFileError as in `replay`."""
     if not plan.groups:
         raise PlanFileError("the plan has no groups to simulate: it says why there is no plan.")
-    prepared = prepare(spec_from_plan(plan.spec, folder), PlanOptions(seed=plan.seed), progress)
+    loaded = spec_from_plan(plan.spec, folder)
+    for workload in loaded.spec.workloads:
+        if workload.name not in plan.workloads:
+            raise PlanFileError(f"the plan has no figures of {workload.name}, a workload of its spec: plan again.")
+    prepared = prepare(loaded, PlanOptions(seed=plan.seed), progress)
     return replace(prepared.market, queues=_as_planned(plan, prepared.market.queues))
 
 

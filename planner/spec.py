@@ -194,3 +194,5 @@ class Spec(SpecPart):
     allow_unmet: bool = False
     constraints: tuple[Constraint, ...] = ()
     current: Reference | None = None
+    calibration: Reference | None = None
+    """File that `muxplan calibrate` wrote."""

@@ -67,7 +67,7 @@ def _workload(workload: Workload, model: Model) -> Iterable[tuple[FieldPath, str
     if model.capacity_table is not None and (slo.ttft_ms or slo.tpot_ms or slo.e2e_ms):
         yield ("slo",), "a capacity table gives rates only, latencies are not known: leave the limits out."
     no_limit = slo.ttft_ms is None and slo.tpot_ms is None and slo.e2e_ms is None
-    if no_limit and not workload.best_effort and model.capacity_table is None:
+    if no_limit and not workload.best_effort and model.architecture is not None:
         yield (), "has no limit in slo: give ttft_ms, tpot_ms or e2e_ms, or set best_effort: true."
 
 

@@ -1,12 +1,14 @@
 """Collectives between the GPUs of one replica: tables measured over NVLink where there are any, else a ring."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from profiles.efficiency import AllReduceTable, DeviceCurves
 from profiles.evidence import Evidence
+from profiles.kernel_curves import Curve
+from profiles.kernel_table import KernelTables
 from profiles.roofline import FloatArray, Number
 
 PCIE_FRACTION = 0.6
@@ -28,13 +30,13 @@ class Interconnect:
     gpus_per_node: int
     intra_node_bytes_per_s: float | None
     inter_node_bytes_per_s: float | None
+    tables: KernelTables | None = None
 
-    @property
-    def evidence(self) -> Evidence:
-        """A table of this very GPU is interpolated; anything else is modelled."""
-        own = self._table is not None and self.curves.gpu.name == self.curves.calibrated.name
+    def evidence(self, operation: str, gpus: int, message_bytes: float) -> Evidence:
+        """How a collective is known: from a table of this GPU over links of the sheet's rate, or modelled."""
+        curve = self._measured(operation, gpus)
         sheet = self.intra_node_bytes_per_s in (None, self.curves.gpu.nvlink_bytes_per_s)
-        return Evidence.INTERPOLATED if own and sheet else Evidence.MODELLED
+        return curve.evidence(message_bytes) if curve is not None and sheet else Evidence.MODELLED
 
     @property
     def linked_gpus(self) -> int:
@@ -65,10 +67,20 @@ class Interconnect:
             time_s = time_s + ring_s(nodes, size / inside, self.network_bytes_per_s, NETWORK_HOP_S)
         return time_s
 
+    def all_gather_s(self, gpus: int, message_bytes: Number) -> FloatArray:
+        """Seconds until every GPU has all of so many bytes; without a table, half of an all-reduce."""
+        curve = self._measured("all_gather", gpus)
+        if curve is None:
+            return 0.5 * self.all_reduce_s(gpus, message_bytes)
+        return self._slowed(curve.read(message_bytes), float(curve.read(0.0)))
+
     def all_to_all_s(self, gpus: int, bytes_each: Number) -> FloatArray:
         """Seconds until each of that many GPUs sent `bytes_each`, spread evenly over the others."""
         if gpus == 1:
             return np.zeros(np.shape(bytes_each))
+        curve = self._measured("all_to_all", gpus)
+        if curve is not None:
+            return self._slowed(curve.read(np.asarray(bytes_each) * gpus / (gpus - 1)), float(curve.read(0.0)))
         outside = max(gpus - self.gpus_per_node, 0) / gpus
         inside = (gpus - 1) / gpus - outside
         size = np.asarray(bytes_each, dtype=np.float64)
@@ -84,16 +96,35 @@ class Interconnect:
     def _inside_s(self, gpus: int, size: FloatArray) -> FloatArray:
         if gpus == 1:
             return np.zeros(np.shape(size))
+        curve = self._measured("all_reduce", gpus)
+        if curve is not None:
+            return self._slowed(curve.read(size), float(curve.read(0.0)))
         table = self._table
         if table is None or gpus > self.linked_gpus:
             return ring_s(gpus, size, self.node_bytes_per_s, PCIE_HOP_S)
         times = cleaned(table)
         sizes = np.asarray(table.message_bytes)
         known = min((g for g in times if g >= gpus), default=max(times))
-        curve = times[known]
+        return self._slowed(_read(sizes, times[known], size), float(times[known][0]))
+
+    def _slowed(self, time_s: FloatArray, floor_s: float) -> FloatArray:
+        """A time over the calibrated GPU's links as it is over these: what is above the floor takes longer."""
         rate = self.intra_node_bytes_per_s or self.curves.gpu.nvlink_bytes_per_s
         slowdown = self.curves.calibrated.nvlink_bytes_per_s / rate
-        return np.asarray(curve[0] + (_read(sizes, curve, size) - curve[0]) * slowdown)
+        return np.asarray(floor_s + (time_s - floor_s) * slowdown)
+
+    def _measured(self, operation: str, gpus: int) -> Curve | None:
+        """The curve of a collective that was measured on this GPU over its own links, all in one node.
+
+        Where the calibration wants the envelope of all-reduces, so it is here: that law is not what was measured.
+        """
+        if self.tables is None or not 1 < gpus <= self.linked_gpus:
+            return None
+        curve = self.tables.collective(operation, gpus)
+        cleaning = self._table.cleaning if self._table is not None else "running"
+        if curve is None or operation != "all_reduce" or cleaning == "running":
+            return curve
+        return replace(curve, seconds=lower_envelope(curve.at, curve.seconds), shape=Evidence.SCALED)
 
     @cached_property
     def _table(self) -> AllReduceTable | None:

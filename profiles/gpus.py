@@ -53,7 +53,8 @@ class Gpu(BaseModel):
 
     `visible_memory_bytes` is what the driver shows, `nvlink_bytes_per_s` is per GPU and direction (0: no such link),
     `nvlink_domain_gpus` is how many GPUs that link joins. `efficiency` names this GPU's own calibration file;
-    without one `sister` names the GPU whose calibration is borrowed.
+    without one `sister` names the GPU whose calibration is borrowed. `kernels` names the shipped tables of kernels
+    measured on this GPU, or the path of a folder with imported ones (a path has a separator).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +74,7 @@ class Gpu(BaseModel):
     price_usd_per_gpu_hour: NonNegativeFloat | None = None
     efficiency: str | None = None
     sister: str | None = None
+    kernels: str | None = None
     sources: tuple[Provenance, ...] = ()
 
     @model_validator(mode="after")
@@ -159,6 +161,7 @@ def mig_instance(gpu: Gpu, profile_name: str) -> Gpu:
             "nvlink_domain_gpus": 1,
             "mig": None,
             "price_usd_per_gpu_hour": None,
+            "kernels": None,
         }
     )
 

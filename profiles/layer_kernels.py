@@ -1,7 +1,7 @@
 """The kernels that one pipeline stage of a replica runs on one rank, as functions of the tokens in a step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,11 +10,25 @@ from profiles.efficiency import DeviceCurves
 from profiles.errors import ProfileError
 from profiles.evidence import Evidence
 from profiles.gpus import ComputeType, Gpu
+from profiles.kernel_curves import Curve
+from profiles.kernel_table import KernelTables
 from profiles.models import LatentAttention, MixtureOfExperts, ModelArchitecture
 from profiles.precision import EXPERTS_ONLY, Execution, Quantization, execution, matrix_bytes
 from profiles.roofline import FloatArray, experts_touched, matmul_bytes, roof_s
 
 ACTIVATION_BYTES = 2.0
+MEASURED_AS: Mapping[Quantization, str] = {
+    Quantization.BF16: "bf16",
+    Quantization.FP16: "bf16",
+    Quantization.FP8: "fp8",
+    Quantization.FP8_BLOCK: "fp8_block",
+    Quantization.NVFP4: "fp4",
+    Quantization.MXFP4: "mxfp4",
+    Quantization.INT4: "int4",
+    Quantization.AWQ: "int4",
+    Quantization.GPTQ: "int4",
+}
+"""Operand types of kernel tables that time products with weights of a format."""
 LOGIT_PASSES_BYTES = 12.0
 """Bytes a logit costs in sampling: three passes over fp32."""
 
@@ -33,11 +47,11 @@ class WeightFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A kernel that runs `repeats` times a step; `seconds(T)` is one run with T tokens."""
+    """A kernel that runs `repeats` times a step: `seconds(T)` of one run with T tokens, and how they are known."""
 
     name: str
     repeats: float
-    evidence: Evidence
+    evidence: Callable[[float], Evidence]
     seconds: Callable[[FloatArray], FloatArray]
 
 
@@ -47,6 +61,7 @@ class Rank:
 
     model: ModelArchitecture
     curves: DeviceCurves
+    tables: KernelTables | None
     links: Interconnect
     dense: WeightFormat
     experts: WeightFormat
@@ -142,9 +157,9 @@ def head_kernels(rank: Rank) -> list[Kernel]:
         row = ACTIVATION_BYTES * model.vocab_size
 
         def gather_s(sequences: FloatArray) -> FloatArray:
-            return 0.5 * rank.links.all_reduce_s(rank.tp, row * sequences)
+            return rank.links.all_gather_s(rank.tp, row * sequences)
 
-        kernels.append(Kernel(name="gather logits", repeats=1, evidence=rank.links.evidence, seconds=gather_s))
+        kernels.append(_collective(rank, ("gather logits", "all_gather", rank.tp), 1, row, gather_s))
     return kernels
 
 
@@ -195,6 +210,9 @@ def _experts(rank: Rank, moe: MixtureOfExperts, layers: int) -> Kernel:
     hidden, width = rank.model.hidden_size, moe.expert_intermediate_size / max(rank.tp // rank.ep, 1)
     matrices = 3 if rank.model.gated_mlp else 2
     form = rank.experts
+    curve = _measured_experts(rank, moe)
+    if curve is not None:
+        return _from_curve("experts", layers, curve, lambda tokens: tokens * rank.dp)
     roof, imbalance = rank.curves.moe(form.operand, form.moe_fit)
     expert_bytes = matrices * matrix_bytes(form.quantization, max(round(width), 1), hidden)
     row_bytes = hidden * (form.input_bytes + 2.0) + width * (form.input_bytes + 4.0)
@@ -206,7 +224,31 @@ def _experts(rank: Rank, moe: MixtureOfExperts, layers: int) -> Kernel:
         flops = 2.0 * matrices * routed * hidden * width * rank.ep**imbalance
         return roof_s(roof, expert_bytes * touched + routed * row_bytes, flops)
 
-    return Kernel(name="experts", repeats=layers, evidence=rank.curves.evidence, seconds=seconds)
+    return Kernel(name="experts", repeats=layers, evidence=_scaled(rank), seconds=seconds)
+
+
+def _measured_experts(rank: Rank, moe: MixtureOfExperts) -> Curve | None:
+    """The measured curve of this rank's experts (gated ones were measured), None when there is none."""
+    operand = MEASURED_AS.get(rank.experts.quantization)
+    if rank.tables is None or operand is None or not rank.model.gated_mlp:
+        return None
+    shape = (rank.model.hidden_size, moe.expert_intermediate_size, moe.experts_per_token, moe.experts)
+    return rank.tables.moe((operand, *shape, max(rank.tp // rank.ep, 1), rank.ep))
+
+
+def _from_curve(name: str, repeats: float, curve: Curve, size: Callable[[FloatArray], FloatArray]) -> Kernel:
+    """A kernel that is read from a measured curve at `size(tokens)`."""
+    return Kernel(
+        name=name,
+        repeats=repeats,
+        evidence=lambda tokens: curve.evidence(float(size(np.asarray(tokens)))),
+        seconds=lambda tokens: curve.read(size(tokens)),
+    )
+
+
+def _scaled(rank: Rank) -> Callable[[float], Evidence]:
+    """The evidence of a kernel whose time is a roofline's: that of the curve, whatever the size."""
+    return lambda tokens: rank.curves.evidence
 
 
 def _collective_kernels(rank: Rank, layers: int, mixed: int) -> list[Kernel]:
@@ -218,17 +260,32 @@ def _collective_kernels(rank: Rank, layers: int, mixed: int) -> list[Kernel]:
         def all_reduce_s(tokens: FloatArray) -> FloatArray:
             return rank.links.all_reduce_s(rank.tp, row * tokens)
 
-        kernels.append(
-            Kernel(name="all-reduce", repeats=reductions, evidence=rank.links.evidence, seconds=all_reduce_s)
-        )
+        kernels.append(_collective(rank, ("all-reduce", "all_reduce", rank.tp), reductions, row, all_reduce_s))
     if rank.dp > 1 and mixed and rank.model.moe is not None:
         fan_out = min(rank.model.moe.experts_per_token, rank.ep)
 
         def all_to_all_s(tokens: FloatArray) -> FloatArray:
             return rank.links.all_to_all_s(rank.ep, row * fan_out * tokens / rank.tp)
 
-        kernels.append(Kernel(name="all-to-all", repeats=2 * mixed, evidence=Evidence.MODELLED, seconds=all_to_all_s))
+        sent = row * fan_out / rank.tp
+        kernels.append(_collective(rank, ("all-to-all", "all_to_all", rank.ep), 2 * mixed, sent, all_to_all_s))
     return kernels
+
+
+def _collective(
+    rank: Rank,
+    what: tuple[str, str, int],
+    repeats: float,
+    token_bytes: float,
+    seconds: Callable[[FloatArray], FloatArray],
+) -> Kernel:
+    """A collective named `what` = (kernel, operation, GPUs) that carries so many bytes a token."""
+    name, operation, gpus = what
+
+    def evidence(tokens: float) -> Evidence:
+        return rank.links.evidence(operation, gpus, token_bytes * tokens)
+
+    return Kernel(name=name, repeats=repeats, evidence=evidence, seconds=seconds)
 
 
 def _norms(rank: Rank, layers: int) -> Kernel:
@@ -241,12 +298,15 @@ def _elementwise(rank: Rank, name: str, repeats: float, token_bytes: float) -> K
     def seconds(tokens: FloatArray) -> FloatArray:
         return roof.launch_s + token_bytes * tokens / roof.bytes_per_s
 
-    return Kernel(name=name, repeats=repeats, evidence=rank.curves.evidence, seconds=seconds)
+    return Kernel(name=name, repeats=repeats, evidence=_scaled(rank), seconds=seconds)
 
 
 def _gemm(rank: Rank, name: str, shape: tuple[float, float], repeats: float, form: WeightFormat) -> Kernel:
     """A dense product of the step's tokens with `shape` = (outputs, inputs) weights."""
     outputs, inputs = max(round(shape[0]), 1), max(round(shape[1]), 1)
+    curve = _measured_gemm(rank, (outputs, inputs), form)
+    if curve is not None:
+        return _from_curve(name, repeats, curve, lambda tokens: tokens)
     roof = rank.curves.gemm(form.operand, form.gemm_fit)
     weight_bytes = matrix_bytes(form.quantization, outputs, inputs) / (outputs * inputs)
 
@@ -254,4 +314,16 @@ def _gemm(rank: Rank, name: str, shape: tuple[float, float], repeats: float, for
         moved = matmul_bytes(tokens, outputs, inputs, weight_bytes, form.input_bytes)
         return form.gemm_factor * roof_s(roof, moved, 2.0 * np.asarray(tokens) * outputs * inputs)
 
-    return Kernel(name=name, repeats=repeats, evidence=rank.curves.evidence, seconds=seconds)
+    return Kernel(name=name, repeats=repeats, evidence=_scaled(rank), seconds=seconds)
+
+
+def _measured_gemm(rank: Rank, shape: tuple[int, int], form: WeightFormat) -> Curve | None:
+    """The measured curve of a product, None when there is none; block-scaled fp8 also as plain fp8 times its factor."""
+    operand = MEASURED_AS.get(form.quantization)
+    if rank.tables is None or operand is None:
+        return None
+    curve = rank.tables.gemm(operand, *shape)
+    if curve is None and form.quantization is Quantization.FP8_BLOCK:
+        plain = rank.tables.gemm("fp8", *shape)
+        curve = replace(plain, seconds=plain.seconds * form.gemm_factor, shape=Evidence.SCALED) if plain else None
+    return curve

@@ -39,7 +39,6 @@ class WorkerTime:
     steps: float
     tokens: float
     kv_tokens: float
-    prompt_tokens_squared: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +77,18 @@ def fit_steps(decoding: Sequence[Decoding], prefilling: Sequence[Prefilling]) ->
 
 
 def fit_worker_time(windows: Sequence[WorkerTime]) -> StepLaw:
-    """The law of the worker's processor time, linear in tokens. ProfileError with fewer windows than terms."""
-    columns = np.array([[w.steps, w.tokens, w.kv_tokens, w.prompt_tokens_squared] for w in windows])
+    """The law of the worker's processor time in bursts of decodes, linear in tokens. ProfileError: fewer windows than
+    terms.
+    """
+    columns = np.array([[w.steps, w.tokens, w.kv_tokens] for w in windows])
     if len(windows) < columns.shape[1]:
-        raise ProfileError("the worker's processor time needs at least four windows.")
-    fixed, token, kv, squared = _relative_fit(columns, np.array([w.cpu_s for w in windows]))
+        raise ProfileError("the worker's processor time needs at least three windows.")
+    fixed, token, kv = _relative_fit(columns, np.array([w.cpu_s for w in windows]))
     return StepLaw(
         tokens=(1, 1001),
         linear_s=(max(fixed + token, 1e-9), max(fixed + 1001 * token, 1e-9)),
         kv_token_s=kv,
-        prompt_token_squared_s=squared,
+        prompt_token_squared_s=0.0,
     )
 
 
@@ -96,7 +97,7 @@ def worker_cpu_s(law: StepLaw, window: WorkerTime) -> float:
     first, last = (float(v) for v in law.linear_at(np.array([1.0, 1001.0])))
     token = (last - first) / 1000.0
     linear = (first - token) * window.steps + token * window.tokens
-    return linear + law.kv_token_s * window.kv_tokens + law.prompt_token_squared_s * window.prompt_tokens_squared
+    return linear + law.kv_token_s * window.kv_tokens
 
 
 def _kv_slope(decoding: Sequence[Decoding]) -> float:

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from profiles.attention_times import AttentionTimes
 from profiles.collectives import Interconnect
 from profiles.efficiency import DeviceCurves, curves_of
 from profiles.engine_terms import StepOverheads, captured_sizes, padded_tokens, step_overheads
@@ -13,10 +14,11 @@ from profiles.engines import Engine
 from profiles.errors import ProfileError
 from profiles.evidence import Evidence, EvidenceShares
 from profiles.gpus import Gpu
+from profiles.kernel_table import KernelTables, tables_of
 from profiles.layer_kernels import ACTIVATION_BYTES, Kernel, Rank, head_kernels, rank_formats, stage_kernels
 from profiles.models import ModelArchitecture
 from profiles.precision import KvDtype, Quantization, kv_runs
-from profiles.roofline import FloatArray, Number, decode_attention_s, prefill_attention_s
+from profiles.roofline import FloatArray
 from profiles.step_table import PREFILL_GRID_TOKENS, StepTable
 
 BATCH_POWERS = 12
@@ -65,6 +67,16 @@ class Deployment:
         return curves_of(self.gpu)
 
     @cached_property
+    def tables(self) -> KernelTables | None:
+        """The GPU's measured kernels, None when it has none; ProfileError when they are damaged."""
+        return tables_of(self.gpu)
+
+    @cached_property
+    def attention(self) -> AttentionTimes:
+        """Attention of the largest stage's layers on one rank."""
+        return AttentionTimes(rank=self.rank, kv_dtype=self.kv_dtype, layers=self.stage_layers)
+
+    @cached_property
     def rank(self) -> Rank:
         """One rank's share; ProfileError when this GPU cannot run the formats or the split does not work out."""
         _refuse_impossible(self)
@@ -72,6 +84,7 @@ class Deployment:
         return Rank(
             model=self.model,
             curves=self.curves,
+            tables=self.tables,
             links=self.links,
             dense=dense,
             experts=experts,
@@ -84,6 +97,7 @@ class Deployment:
         """The links between the replica's GPUs."""
         return Interconnect(
             curves=self.curves,
+            tables=self.tables,
             gpus_per_node=self.gpus_per_node,
             intra_node_bytes_per_s=self.intra_node_bytes_per_s,
             inter_node_bytes_per_s=self.inter_node_bytes_per_s,
@@ -135,13 +149,14 @@ def estimate_breakdown(
     overheads = deployment.overheads
     tokens = int(padded_tokens(deployment.engine.graph_sizes, np.array([prefill_tokens + decode_batch]))[0])
     factor = overheads.prefill_factor if prefill_tokens else 1.0
-    evidence = deployment.curves.evidence
+    attention = deployment.attention
     times = _kernel_times(stage_kernels(deployment.rank, deployment.stage_layers), tokens, factor)
     if decode_batch:
-        cached = float(_decode_s(deployment, decode_batch, decode_batch * context))
-        times.append(("decode attention", cached, evidence))
+        cached = float(attention.decode_s(decode_batch, decode_batch * context))
+        times.append(("decode attention", cached, attention.decode_evidence(decode_batch, context)))
     if prefill_tokens:
-        times.append(("prefill attention", factor * float(_prefill_s(deployment, prefill_tokens)), evidence))
+        prompt_s = factor * float(attention.prefill_s(prefill_tokens))
+        times.append(("prefill attention", prompt_s, attention.prefill_evidence(prefill_tokens)))
     sequences = decode_batch + (1 if prefill_tokens else 0)
     times += _kernel_times(head_kernels(deployment.rank), sequences, 1.0)
     times.append(("engine per sequence", overheads.sequence_s * sequences, Evidence.FITTED))
@@ -194,60 +209,16 @@ def _total_s(kernels: Sequence[Kernel], tokens: FloatArray) -> FloatArray:
     return total
 
 
-def _decode_s(deployment: Deployment, batch: Number, kv_tokens: Number) -> FloatArray:
-    """Decode attention of the stage's layers for batches that hold so many KV tokens together (at least one each)."""
-    model, rank = deployment.model, deployment.rank
-    law = deployment.curves.decode(deployment.kv_dtype.value)
-    sequences = np.asarray(batch, dtype=np.float64)
-    held = np.maximum(np.asarray(kv_tokens, dtype=np.float64), sequences)
-    if model.mla is not None:
-        token_bytes = 1.0 * (model.mla.kv_lora_rank + model.mla.qk_rope_head_dim) * deployment.kv_dtype.bytes
-        token_flops = 2.0 * rank.heads * (2 * model.mla.kv_lora_rank + model.mla.qk_rope_head_dim)
-    else:
-        token_bytes = 2 * rank.kv_heads * model.head_dim * deployment.kv_dtype.bytes
-        token_flops = 4.0 * rank.heads * model.head_dim
-    heads = sequences * rank.kv_heads
-    whole, windowed = _attention_layers(deployment)
-    time_s = whole * decode_attention_s(law, heads, held * token_bytes, held * token_flops)
-    if windowed and model.sliding_window is not None:
-        seen = np.minimum(held, sequences * model.sliding_window.window_tokens)
-        time_s = time_s + windowed * decode_attention_s(law, heads, seen * token_bytes, seen * token_flops)
-    return np.asarray(time_s)
-
-
-def _prefill_s(deployment: Deployment, tokens: Number) -> FloatArray:
-    """Attention of the stage's layers over one prompt from its start."""
-    model, rank = deployment.model, deployment.rank
-    law = deployment.curves.prefill()
-    mla = model.mla
-    per_pair = 4.0 * model.head_dim
-    if mla is not None:
-        per_pair = 2.0 * (mla.qk_nope_head_dim + mla.qk_rope_head_dim + mla.v_head_dim)
-    whole, windowed = _attention_layers(deployment)
-    time_s = whole * prefill_attention_s(law, rank.heads, per_pair, tokens)
-    if windowed and model.sliding_window is not None:
-        window = model.sliding_window.window_tokens
-        time_s = time_s + windowed * prefill_attention_s(law, rank.heads, per_pair, tokens, window)
-    return np.asarray(time_s)
-
-
-def _attention_layers(deployment: Deployment) -> tuple[int, int]:
-    """(layers that attend to everything, layers with a sliding window) of the slowest stage: windows spread evenly."""
-    window = deployment.model.sliding_window
-    sliding = window.layers * deployment.stage_layers // deployment.model.layers if window else 0
-    return deployment.stage_layers - sliding, sliding
-
-
 def _decode_table_s(deployment: Deployment) -> FloatArray:
     batch = np.ldexp(1.0, np.arange(BATCH_POWERS))[:, None]
     kv_tokens = np.ldexp(1.0, np.arange(KV_POWERS))[None, :]
-    return _decode_s(deployment, batch, kv_tokens)
+    return deployment.attention.decode_s(batch, kv_tokens)
 
 
 def _prefill_table_s(deployment: Deployment) -> FloatArray:
     longest = min(deployment.model.max_position_embeddings, LONGEST_PREFILL_TOKENS)
     points = max(-(-longest // PREFILL_GRID_TOKENS), 1)
-    return _prefill_s(deployment, np.arange(points + 1, dtype=np.float64) * PREFILL_GRID_TOKENS)
+    return deployment.attention.prefill_s(np.arange(points + 1, dtype=np.float64) * PREFILL_GRID_TOKENS)
 
 
 def _sampling_table_s(deployment: Deployment) -> FloatArray:
@@ -295,4 +266,4 @@ def _shares(times: Sequence[KernelTime]) -> EvidenceShares:
 
 def _kernel_times(kernels: Sequence[Kernel], tokens: int, factor: float) -> list[KernelTime]:
     at = np.array([float(tokens)])
-    return [(k.name, factor * k.repeats * float(k.seconds(at)[0]), k.evidence) for k in kernels]
+    return [(k.name, factor * k.repeats * float(k.seconds(at)[0]), k.evidence(float(tokens))) for k in kernels]

@@ -1,5 +1,6 @@
 """A whole check on a real engine: what to start, the windows, and the result."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from planner.check.bind import Bound, bound_launches, local_devices
 from planner.check.compare import Latencies, compare, predicted
 from planner.check.load import CheckLoad, plan_load
-from planner.check.on_engine import Running, Runtime, Seen, alone, burst, engines, joined, warm_up, window
+from planner.check.on_engine import Running, Runtime, Seen, alone, bursts, engines, joined, warm_up, window
 from planner.check.result import CheckResult, GroupCheck, Requests, Slowdown, WorkloadCheck
 from planner.export.launch import launches_of
 from planner.mix_build import Market
@@ -136,7 +137,7 @@ def _measure(
     told = f"window {len(measured.together) + 1} of {options.windows}"
     for one in running:
         if one.bound.launch.device == "cpu":
-            burst(one, seed, options.cancelled)
+            bursts(one, seed, options.cancelled)
     for group, one in enumerate(running):
         if one.bound.neighbours:
             progress.say(f"{told}: {one.bound.launch.group.id} alone")
@@ -191,6 +192,7 @@ class _Report:
             left_out=left_out,
             client_lag_p99_ms=lag_ms,
             client_lagged=_lagged(lag_ms, workloads),
+            errors=dict(sum((Counter(one.errors) for one in self.measured.seen), Counter())),
             notes=_notes(groups),
             ended=ended,
             held=ended is None and kv_right and bool(workloads) and all(w.held for w in workloads.values()),
@@ -213,7 +215,7 @@ class _Report:
         assert isinstance(serving, LlmServing)
         mine = load.group == number
         law = self._measured_steps(number)
-        bursts = one.bursts if law and law.worker_cpu else []
+        busy = one.bursts if law and law.worker_cpu else []
         return GroupCheck(
             queue=self.queues[number].id,
             model=one.bound.launch.model,
@@ -221,10 +223,10 @@ class _Report:
             start_s=round(one.start_s, 1),
             kv_tokens_predicted=serving.memory.kv_tokens or None,
             kv_tokens_measured=one.kv_tokens,
-            worker_step_ms_predicted=_median_ms([worker_cpu_s(law.worker_cpu, b) / b.steps for b in bursts])
+            worker_step_ms_predicted=_median_ms([worker_cpu_s(law.worker_cpu, b) / b.steps for b in busy])
             if law and law.worker_cpu
             else None,
-            worker_step_ms_measured=_median_ms([b.cpu_s / b.steps for b in bursts]),
+            worker_step_ms_measured=_median_ms([b.cpu_s / b.steps for b in busy]),
             preemptions=one.preemptions,
             kv_used_peak_fraction=round(one.kv_used_peak_fraction, 4),
             waiting_peak=one.waiting_peak,

@@ -16,7 +16,7 @@ from planner.export import vllm
 from planner.load.client import closed_loop, open_loop
 from planner.load.metrics import KV_USED, PREEMPTIONS, STEPS, WAITING, scrape
 from planner.load.requests import Answers, Sending, Target
-from planner.profile_engine import worker_time
+from planner.profile_windows import worker_time
 from planner.progress import Progress
 from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
 from planner.runtime.environment import EngineEnvironment
@@ -26,7 +26,7 @@ from profiles.step_fit import WorkerTime
 WARM_UP = 4
 WARM_UP_TOKENS = 8
 SAMPLE_S = 2.0
-BURST, BURST_PROMPT, BURST_TOKENS = 8, 16, 65
+BURSTS, BURST, BURST_PROMPT, BURST_TOKENS = 3, 8, 16, 33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,7 @@ class Seen:
 
     latencies: Latencies
     lag_s: np.ndarray
+    errors: dict[str, int]
     ended: str | None = None
 
 
@@ -140,7 +141,9 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
             cancelled=lambda: cancelled() or any(not one.engine.alive() for one in running),
         )
     seen = Seen(
-        latencies=Latencies(ttft_s=answers.ttft_s, tpot_s=answers.tpot_s, e2e_s=answers.e2e_s), lag_s=answers.lag_s
+        latencies=Latencies(ttft_s=answers.ttft_s, tpot_s=answers.tpot_s, e2e_s=answers.e2e_s),
+        lag_s=answers.lag_s,
+        errors=answers.errors,
     )
     dead = [one for one in running if not one.engine.alive()]
     if dead:
@@ -150,13 +153,11 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
     else:
         for number, one in enumerate(running):
             one.preemptions += int(scrape(one.target.url).get(PREEMPTIONS) - before[number].get(PREEMPTIONS))
-        if answers.errors:
-            seen.ended = None if answers.served.any() else f"no request was served: {_errors(answers)}"
     return seen
 
 
-def burst(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
-    """A burst that keeps an engine busy, and its worker's processor time over it (a worker that waits spins)."""
+def bursts(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
+    """Bursts that keep an engine busy, and its worker's processor time over each (a worker that waits spins)."""
     count = min(BURST, int(one.bound.launch.arguments["max-num-seqs"]))
     sending = Sending(
         due_s=np.zeros(count),
@@ -164,11 +165,12 @@ def burst(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
         output_tokens=np.full(count, BURST_TOKENS),
         target=np.zeros(count, dtype=np.int64),
     )
-    steps, cpu_s = scrape(one.target.url).get(STEPS), one.engine.cpu_s()
-    answers = closed_loop([one.target], sending, count, seed=seed, cancelled=cancelled)
-    if answers.served.all():
-        cpu_s = one.engine.cpu_s() - cpu_s
-        one.bursts.append(worker_time(sending, scrape(one.target.url).get(STEPS) - steps, cpu_s))
+    for number in range(BURSTS):
+        steps, cpu_s = scrape(one.target.url).get(STEPS), one.engine.cpu_s()
+        answers = closed_loop([one.target], sending, count, seed=BURSTS * seed + number, cancelled=cancelled)
+        if answers.served.all():
+            cpu_s = one.engine.cpu_s() - cpu_s
+            one.bursts.append(worker_time(sending, scrape(one.target.url).get(STEPS) - steps, cpu_s))
 
 
 @contextmanager

@@ -18,6 +18,8 @@ def render_check(result: CheckResult) -> str:
     if result.client_lag_p99_ms is not None:
         verdict = ": it could not keep up, the latencies hold its own lateness" if result.client_lagged else ""
         lines.append(f"The client was at most {result.client_lag_p99_ms:.1f} ms late (p99){verdict}.")
+    for what, count in result.errors.items():
+        lines.append(f"{count} requests failed: {what}.")
     if result.left_out:
         lines.append(f"Not checked: {', '.join(result.left_out)}.")
     if result.ended:

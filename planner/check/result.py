@@ -89,6 +89,8 @@ class CheckResult(CheckPart):
     left_out: tuple[str, ...] = ()
     client_lag_p99_ms: float | None = None
     client_lagged: bool = False
+    errors: dict[str, int] = {}
+    """What requests failed with → how many."""
     notes: tuple[str, ...] = ()
     ended: str | None = None
     held: bool

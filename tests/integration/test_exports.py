@@ -30,6 +30,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def renamed(plan: Plan, name: str) -> Plan:
     """The plan with a hostile name as queue, group and node."""
     data = plan.model_dump(mode="json")
+    for route in (route for routes in data["routes"].values() for route in routes):
+        route["group"] = name
     for group in data["groups"]:
         group["id"] = group["queue"] = name
         for gpu in group["gpu_ids"]:

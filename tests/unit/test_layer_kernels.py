@@ -46,7 +46,7 @@ def test_small_gemms_read_their_weights_at_the_device_s_bandwidth() -> None:
 def test_tensor_parallel_ranks_share_the_work_and_reduce_twice_a_layer() -> None:
     one = kernels("llama-3.1-8b", "h100-sxm-80gb", Quantization.BF16)
     four = kernels("llama-3.1-8b", "h100-sxm-80gb", Quantization.BF16, tp=4)
-    assert seconds(four["mlp up"], 8192) == pytest.approx(seconds(one["mlp up"], 8192) / 4, rel=0.1)
+    assert seconds(four["mlp up"], 8192) == pytest.approx(seconds(one["mlp up"], 8192) / 4, rel=0.15)
     assert "all-reduce" not in one and four["all-reduce"].repeats == 64
 
 

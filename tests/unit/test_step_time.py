@@ -115,8 +115,10 @@ def test_a_short_prefill_is_bound_by_launches() -> None:
 def test_evidence_follows_the_calibration() -> None:
     own = tabulate_step(deployment(tp=2)).component_evidence
     lent = tabulate_step(deployment(gpu="l4-24gb", tp=1)).component_evidence
-    assert own[Component.LINEAR].headline is Evidence.SCALED
-    assert Evidence.INTERPOLATED in own[Component.LINEAR].seconds, "all-reduce is read from a measured table"
+    for component in (Component.DECODE_ATTENTION, Component.PREFILL_ATTENTION):
+        assert own[component].headline is Evidence.MEASURED, "1024 tokens are a point of the grid"
+    assert set(own[Component.LINEAR].fractions) == {Evidence.INTERPOLATED, Evidence.SCALED}
+    assert own[Component.LINEAR].fractions[Evidence.SCALED] < 0.15, "norms and the like have no table"
     assert lent[Component.LINEAR].headline is Evidence.MODELLED
     assert own[Component.ENGINE].headline is lent[Component.ENGINE].headline is Evidence.FITTED
     assert own[Component.SAMPLING].fractions[Evidence.FITTED] > 0

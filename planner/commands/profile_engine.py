@@ -1,4 +1,4 @@
-"""`muxplan profile …`: what this machine's devices and engines really cost."""
+"""`muxplan profile engine`: step times of models on this machine's engine."""
 
 import argparse
 import sys

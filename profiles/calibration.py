@@ -1,0 +1,79 @@
+"""Corrections of predicted step times by what a check measured; a later plan takes them from a file."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from profiles.catalogue_files import Provenance, load_path
+from profiles.evidence import Evidence, EvidenceShares
+from profiles.precision import Quantization
+from profiles.step_table import StepTable
+
+
+class CalibrationPart(BaseModel):
+    """Base of the parts of a calibration: frozen, no unknown field, finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Correction(CalibrationPart):
+    """One deployment: every step takes `step_factor` times what was predicted, every request waits `request_s` longer
+    (or less) before its first step. `requests`: how many it rests on.
+    """
+
+    gpu: str
+    model_digest: str
+    quantization: Quantization
+    tp: PositiveInt
+    pp: PositiveInt
+    ep: PositiveInt
+    step_factor: PositiveFloat = Field(ge=0.05, le=20.0)
+    request_s: float = Field(ge=-60.0, le=60.0)
+    requests: PositiveInt
+
+
+class Calibration(CalibrationPart):
+    """Corrections for deployments of one engine."""
+
+    version: Literal[1] = 1
+    engine: str
+    corrections: tuple[Correction, ...] = Field(min_length=1)
+    sources: tuple[Provenance, ...] = Field(min_length=1)
+
+
+def load_calibration(path: Path) -> Calibration:
+    """The calibration of a file; ProfileError when it cannot be read or does not fit."""
+    return load_path(path, Calibration)
+
+
+def find_correction(
+    corrections: Sequence[Correction], gpu: str, digest: str, layout: tuple[Quantization, int, int, int]
+) -> Correction | None:
+    """The correction of an architecture on a GPU in (quantisation, tp, pp, ep), if there is one."""
+    for one in corrections:
+        if (one.gpu, one.model_digest) == (gpu, digest) and (one.quantization, one.tp, one.pp, one.ep) == layout:
+            return one
+    return None
+
+
+def corrected(table: StepTable, step_factor: float, request_s: float) -> StepTable:
+    """The table with every step `step_factor` times as long and `request_s` more (not below 0) in the front end;
+    its times count as fitted.
+    """
+    return replace(
+        table,
+        linear_s=table.linear_s * step_factor,
+        decode_attention_s=table.decode_attention_s * step_factor,
+        prefill_attention_s=table.prefill_attention_s * step_factor,
+        sampling_s=table.sampling_s * step_factor,
+        overhead_s=table.overhead_s * step_factor,
+        prefill_floor_s=table.prefill_floor_s * step_factor,
+        send_s_per_token=table.send_s_per_token * step_factor,
+        front_end_request_s=max(0.0, table.front_end_request_s + request_s),
+        component_evidence=tuple(
+            EvidenceShares(seconds={Evidence.FITTED: sum(one.seconds.values())}) for one in table.component_evidence
+        ),
+    )

@@ -1,0 +1,64 @@
+"""Two tiny models on two cores: the spec, and the steps of the loop as a user types them."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+SPEC = """\
+version: 1
+name: cpu-pair
+engine: vllm-cpu
+cluster:
+  pools:
+    - {name: cores, gpu: ./cpu.yaml, nodes: 1, gpus_per_node: 2, buy: gpu}
+models:
+  - {name: talker, architecture: ./talker/config.json, parallelism: {tp: [1]}, max_model_len: 1024}
+  - {name: writer, architecture: ./writer/config.json, parallelism: {tp: [1]}, max_model_len: 1024}
+workloads:
+  - name: talk
+    model: talker
+    traffic: {rate_rps: 1.5}
+    tokens: {input: {mean: 120, cv: 0.5}, output: {mean: 40, cv: 0.3}}
+    slo: {ttft_ms: 1000, tpot_ms: 150, attainment: 0.9}
+  - name: write
+    model: writer
+    traffic: {rate_rps: 2.0}
+    tokens: {input: {mean: 100, cv: 0.5}, output: {mean: 60, cv: 0.3}}
+    slo: {ttft_ms: 1000, tpot_ms: 150, attainment: 0.9}
+"""
+MODELS = {"talker": ("llama-3.1-8b", "6", "384"), "writer": ("qwen3-8b", "4", "256")}
+
+
+def muxplan(folder: Path, engine: Path, *words: str, limit_s: float = 400.0) -> "subprocess.CompletedProcess[str]":
+    """Run one command of muxplan in a folder, with that engine's Python."""
+    return subprocess.run(
+        [sys.executable, "-m", "planner.cli", *words],
+        cwd=folder,
+        env={**os.environ, "MUXPLAN_ENGINE_PYTHON": str(engine), "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
+
+
+def two_free_ports() -> int:
+    """A port that is free with the one after it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+def profile(folder: Path, engine: Path, passes: int) -> "subprocess.CompletedProcess[str]":
+    """Measure both models on cores 0 and 1 into cpu.yaml."""
+    words = ["--engine", "vllm-cpu", "--memory-gib", "2.6", "--price", "0.05", "--devices", "0", "1"]
+    words += ["--prompts", "32", "128", "512", "--passes", str(passes), "--first-port", str(two_free_ports())]
+    return muxplan(folder, engine, "profile", "engine", "talker", "writer", "-o", "cpu.yaml", *words)

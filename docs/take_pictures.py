@@ -1,4 +1,4 @@
-"""Takes the pictures of the README from the real pages; needs Chromium and playwright: `python docs/take_pictures.py`."""
+"""Takes the pictures of the README from the real pages (Chromium and playwright): `python docs/take_pictures.py`."""
 
 import os
 import shutil

@@ -15,6 +15,7 @@ from profiles.errors import PlanningError
 from profiles.evidence import Evidence
 from profiles.gpus import gpu_names, load_gpu
 from profiles.kernel_points import KernelPoints, kernel_points
+from profiles.kernel_store import TableError, read_index, tables_folder
 from profiles.models import load_model, model_names
 from profiles.precision import Quantization, loads_as
 from profiles.units import GIB, ms_from_s
@@ -79,16 +80,43 @@ def _kernels(name: str) -> None:
     except PlanningError as error:
         st.info(parts.plain(str(error)), icon=":material/info:")
         return
+    _tables(name)
     said = MARKS[curves.evidence]
-    st.caption(
-        f"Step times of this GPU are **{said}**: {LEGEND[curves.evidence]} (calibration {curves.efficiency.name})."
-    )
+    st.subheader("Efficiency curves", anchor=False)
+    st.caption(f"What no table holds is **{said}**: {LEGEND[curves.evidence]} (calibration {curves.efficiency.name}).")
     if points.empty:
         st.info(f"No kernel was measured on {name}: its times are those of {curves.efficiency.gpu} at its own peaks.")
     else:
         _measured(points, curves)
     with st.expander("Efficiency: what the curves reach of the data sheet"):
         tables.show_table(_fits(curves), "fits")
+
+
+def _tables(name: str) -> None:
+    """The measured tables of a GPU: how much they hold, and how far they are off on what they have not seen."""
+    folder = tables_folder(load_gpu(name))
+    st.subheader("Measured tables", anchor=False)
+    if folder is None:
+        st.caption(f"The catalogue has no kernel tables of {name}.")
+        return
+    index = read_index(folder)
+    rows = [
+        {
+            "kernel": kind,
+            "curves": table.curves,
+            "points": table.points,
+            "between points: median error %": _percent(table.left_out, "median_error_fraction"),
+            "p90 error %": _percent(table.left_out, "p90_error_fraction"),
+            "unseen shapes: median error %": _percent(table.unseen_shape, "median_error_fraction"),
+        }
+        for kind, table in index.tables.items()
+    ]
+    tables.show_table(pd.DataFrame(rows), "tables")
+    st.caption(parts.plain("; ".join(f"{s.source} ({s.date})" for s in index.sources)))
+
+
+def _percent(error: TableError | None, field: str) -> float | None:
+    return None if error is None else 100 * float(getattr(error, field))
 
 
 def _measured(points: pd.DataFrame, curves: DeviceCurves) -> None:

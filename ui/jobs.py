@@ -25,8 +25,6 @@ class Job(Generic[Result]):
     result: Result | None = None
     error: str | None = None
     progress: Progress = field(default_factory=Progress)
-    seen: bool = False
-    """Set by the page that has taken the result over."""
     wall_s: float | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _started_s: float = field(default_factory=time.monotonic)

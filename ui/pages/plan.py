@@ -14,6 +14,7 @@ from planner.spec_load import Loaded
 from profiles.errors import PlanningError
 from ui import parts, tables
 from ui.gpu_map import gpu_map, gpu_rows
+from ui.jobs import Job
 from ui.scenario import Scenario, digest, spec_text
 from ui.session import Saved, Session, known_plan, session, start_plan
 
@@ -54,10 +55,11 @@ def page() -> None:
         return
     seed = _solve(state, state.scenario)
     job = state.plan_jobs.get(PAGE)
-    if job is not None and job.running:
-        parts.watch(job, PAGE)
-        return
-    _take_result(state)
+    if job is not None and job.of == digest(loaded):
+        if job.running:
+            parts.watch(job, PAGE)
+            return
+        _take_result(state, job)
     plan = _shown(state, seed)
     if plan is None:
         st.info("Press Plan to see what to buy and what runs where.", icon=":material/play_arrow:")
@@ -84,14 +86,10 @@ def _shown(state: Session, seed: int) -> Plan | None:
     plan = known_plan(state.scenario, seed)
     if plan is not None:
         state.plan = Saved(plan=plan, folder=state.scenario.folder)
-    return state.plan.plan if state.plan else None
+    return state.plan.plan if state.plan is not None and state.plan.plan.seed == seed else None
 
 
-def _take_result(state: Session) -> None:
-    job = state.plan_jobs.get(PAGE)
-    if job is None or job.seen:
-        return
-    job.seen = True
+def _take_result(state: Session, job: Job[Plan]) -> None:
     if job.error is not None:
         st.error(parts.plain(job.error), icon=":material/error:")
     elif job.result is not None and state.scenario is not None:

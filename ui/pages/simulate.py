@@ -58,6 +58,8 @@ def page() -> None:
         parts.watch(job, PAGE)
     elif job.error is not None:
         st.error(parts.plain(job.error), icon=":material/error:")
+    elif job.result is not None and job.result.plan != chosen.plan:
+        st.caption("Another plan was simulated last: press Simulate for this one.")
     elif job.result is not None:
         _show(job.result)
 

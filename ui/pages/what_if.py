@@ -217,7 +217,8 @@ def _tornado(scenario: Scenario, rows: list[dict[str, Any]]) -> None:
     if base is None or base.cost_usd_per_hour is None:
         st.caption("The scenario itself has no plan to compare with.")
         return
-    half = len(rows) // 2
+    variants = swings(scenario.loaded())
+    half = len(variants) // 2
     found = pd.DataFrame(
         [
             {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.cell_memory import CellMemory, Counts, fingerprint
 from planner.demand import Demand, SloLimits, WorkloadDemand
 from planner.queues import LatencyServing, LlmServing, Queue
 from planner.score import attained
@@ -82,6 +83,7 @@ class CellRun:
     `dropping`: requests that can no longer meet their deadline were dropped.
     """
 
+    requests: Requests
     workload: IntArray
     scored: BoolArray
     outcome: Outcome
@@ -190,12 +192,18 @@ class CellSimulator:
     """Simulates cells on all draws and remembers their scores."""
 
     def __init__(
-        self, queues: Sequence[Queue], workloads: Sequence[WorkloadDemand], draws: Draws, workers: int
+        self,
+        queues: Sequence[Queue],
+        workloads: Sequence[WorkloadDemand],
+        draws: Draws,
+        workers: int,
+        memory: CellMemory | None = None,
     ) -> None:
         self._queues = queues
         self._workloads = workloads
         self._workers = workers
-        self._counts: dict[tuple[CellKey, int], tuple[list[int], list[int]]] = {}
+        self._memory = memory
+        self._counts: dict[tuple[CellKey, int], Counts] = {}
         self.draws = draws
         self.simulated_requests = 0
 
@@ -203,9 +211,25 @@ class CellSimulator:
         """The scores of the cells on the first `draws` draws (default: all), in order; only new runs are simulated."""
         count = self.draws.count if draws is None else min(draws, self.draws.count)
         new = [(key, k) for key in dict.fromkeys(keys) for k in range(count) if (key, k) not in self._counts]
+        prints = self._recall(new) if self._memory is not None else {}
+        new = [job for job in new if job not in self._counts]
         for (key, k), run in zip(new, self.run(new), strict=True):
             self._counts[key, k] = self._count(key, run)
+            if self._memory is not None:
+                self._memory.put(prints[key, k], self._counts[key, k])
         return [self._score(key, count) for key in keys]
+
+    def _recall(self, jobs: Sequence[tuple[CellKey, int]]) -> dict[tuple[CellKey, int], bytes]:
+        """The fingerprints of the runs; counts that an earlier plan left in the memory are taken over."""
+        prints = {}
+        for job in jobs:
+            one = self._prepare(*job)
+            limits = [(self._workloads[w].slo, self.draws.slo(w)) for w in self._workloads_in(job[0])]
+            prints[job] = fingerprint(one.cell, one.requests, (one.workload, one.scored), repr(limits))
+            known = self._memory.get(prints[job]) if self._memory is not None else None
+            if known is not None:
+                self._counts[job] = known
+        return prints
 
     def run(self, jobs: Sequence[tuple[CellKey, int]]) -> list[CellRun]:
         """Simulate cells on single draws; the requests' own latencies come back."""
@@ -214,6 +238,7 @@ class CellSimulator:
         outcomes = simulate_many([(one.cell, one.requests) for one in prepared], self._workers)
         return [
             CellRun(
+                requests=one.requests,
                 workload=one.workload,
                 scored=one.scored,
                 outcome=outcome,

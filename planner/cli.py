@@ -129,6 +129,36 @@ def _add_diff(commands: "Commands[argparse.ArgumentParser]", common: argparse.Ar
     parser.add_argument("new", metavar="NEW")
 
 
+def _add_sweep(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("sweep", parents=[common], help="plan many variants of a spec, on all cores")
+    parser.add_argument("spec", metavar="SPEC", help="spec file (YAML or JSON)")
+    varied = parser.add_mutually_exclusive_group(required=True)
+    varied.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="PATH=V1,V2,…",
+        help="values of a field, such as workloads.chat.traffic.rate_rps=20,40 or workloads.*.slo.ttft_ms=x0.5,x2;"
+        " given again, all combinations are planned",
+    )
+    varied.add_argument("--variants", metavar="FILE.csv", help="paths in the header, a variant in each line")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="results.csv or results.parquet")
+    parser.add_argument("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="default: all cores")
+    parser.add_argument("--ray", action="store_true", help="plan on a Ray cluster instead of this machine's cores")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="with --ray; default: RAY_ADDRESS, else a local one")
+    parser.add_argument("--solver", default="highs", help="MILP solver that PuLP finds: highs (default), cbc, …")
+    parser.add_argument("--time-limit", type=_positive, default=60.0, metavar="S", help="per variant; default 60 s")
+    parser.add_argument("--gap", type=_fraction, default=1e-3, metavar="F", help="MILP gap to stop at; default 0.001")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the traffic draws; default 0")
+
+
+def _add_ui(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("ui", parents=[common], help="plan, ask what if, compare and simulate in a browser")
+    parser.add_argument("workspace", nargs="?", default=".", metavar="FOLDER", help="holds your specs; default: here")
+    parser.add_argument("--port", type=_port, default=8501, metavar="N", help="default 8501")
+    parser.add_argument("--open", action="store_true", help="open a browser")
+
+
 def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("check", parents=[common], help="run a plan for real and compare")
     parser.add_argument("plan", metavar="PLAN", help="plan file")
@@ -212,6 +242,8 @@ COMMANDS = (
     _add_export,
     _add_explain,
     _add_diff,
+    _add_sweep,
+    _add_ui,
     _add_catalogue,
     _add_check,
     _add_calibrate,

@@ -30,6 +30,12 @@ def atomic_write_text(path: Path, text: str) -> None:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise OutputError(f"{path} cannot be written: the text holds characters that UTF-8 has not.") from error
+    atomic_write_bytes(path, data)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes so that the target holds the old content or all of the new. OutputError when it cannot."""
+    check_writable(path)
     try:
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from planner import no_plan, plan_build, relax
 from planner.capacity_table import CapacityTable
+from planner.cell_memory import CellMemory
 from planner.cells import CellSimulator, Draws
 from planner.descend import KeptCopy, descend
 from planner.mix_build import Market, fluid_problem, mix_problem
@@ -58,6 +59,8 @@ class PlanOptions:
     draws: int = DRAWS
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     cancelled: Callable[[], bool] = _never
+    memory: CellMemory | None = None
+    """Simulated cells kept for the next plan: they save time and change no figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +193,7 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
     after = Stop(gap_fraction=options.gap_fraction, wall_limit_s=AFTERWARDS_S, cancelled=options.cancelled)
     table = CapacityTable(market.queues)
     draws = Draws(market.workloads, market.demands, seed=options.seed, count=options.draws)
-    simulator = CellSimulator(market.queues, market.workloads, draws, options.workers)
+    simulator = CellSimulator(market.queues, market.workloads, draws, options.workers, options.memory)
     nodes = nodes_of(market.pools)
     kept = _kept_nodes(loaded)
 

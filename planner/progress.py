@@ -11,11 +11,15 @@ from typing import TextIO
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Stages with their wall time. `say` gets one line whenever something worth telling happens."""
+    """Stages with their wall time. `say` gets one line whenever something worth telling happens.
+
+    `mix_usd_per_hour`: what the newest mix costs that was found and placed, known before it is simulated; None before.
+    """
 
     say: Callable[[str], None] = field(default=lambda _line: None)
     clock: Callable[[], float] = time.perf_counter
     wall_s: dict[str, float] = field(default_factory=dict)
+    mix_usd_per_hour: float | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

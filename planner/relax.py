@@ -6,6 +6,7 @@ from math import ceil
 from typing import Any
 
 from planner.plan_file import Plan, Relaxation
+from planner.spec_edit import field_values
 from planner.spec_load import Loaded, spec_from_plan
 
 MOST_TRIED = 3
@@ -109,3 +110,31 @@ def _more_nodes(loaded: Loaded, one: Relaxation, supply: re.Match[str], replan: 
 
 def _said(one: Relaxation, what: str, needed: float) -> Relaxation:
     return one.model_copy(update={"what": what, "needed": float(needed), "sufficient": True})
+
+
+FIGURES = {
+    "budget": "usd_per_hour",
+    "max_gpus": "count",
+    "min_replicas": "count",
+    "max_replicas": "count",
+    "spread": "min_domains",
+    "survive": "fraction",
+}
+"""The figure of a constraint that a relaxation is about."""
+
+
+def change_of(loaded: Loaded, one: Relaxation) -> tuple[str, float] | None:
+    """The change of the spec that a relaxation stands for, as (path, value); None where it is no one figure."""
+    if one.needed is None or isinstance(one.needed, str):
+        return None
+    rule = RULE.fullmatch(one.field)
+    path = one.field
+    if rule is not None:
+        figure = FIGURES.get(loaded.spec.constraints[int(rule.group(1))].kind)
+        if figure is None:
+            return None
+        path = f"{path}.{figure}"
+    (now,) = field_values(loaded, path)
+    if now is None:
+        return None
+    return path, ceil(one.needed) if isinstance(now, int) else one.needed

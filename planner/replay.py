@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,13 +23,18 @@ from planner.traffic import RecordedTraffic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a plan did on the traffic: attainment and latencies per workload, and how much was simulated."""
+    """What a plan did on the traffic: attainment and latencies per workload, and how much was simulated.
+
+    `simulator` gives the runs of its `cells` again, request by request.
+    """
 
     attainments: tuple[Attainment, ...]
     seen: dict[str, Seen]
     requests: int
     simulate_s: float
     market: Market
+    simulator: CellSimulator
+    cells: tuple[CellKey, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +68,40 @@ def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Re
         requests=simulator.simulated_requests,
         simulate_s=progress.clock() - start,
         market=market,
+        simulator=simulator,
+        cells=cells,
     )
+
+
+def met(found: Replay, workload: int) -> bool:
+    """Met on these draws: the mean, since fresh traffic tests a plan that the planning rule already made safe."""
+    one = found.attainments[workload]
+    return one.mean >= one.target
+
+
+def replay_as_data(found: Replay) -> dict[str, Any]:
+    """The replay as plain data for JSON: per workload requests, attainment, latencies in ms, evidence."""
+    workloads = {}
+    for attainment in found.attainments:
+        workload = found.market.workloads[attainment.workload]
+        seen = found.seen[workload.name]
+        workloads[workload.name] = {
+            "rate_rps": workload.traffic.mean_rate_rps,
+            "requests": seen.requests,
+            "attainment": attainment.mean,
+            "attainment_standard_error": attainment.standard_error,
+            "attainment_target": None if workload.best_effort else workload.attainment,
+            "met": met(found, attainment.workload),
+            "ttft_ms": seen.ttft_ms.model_dump() if seen.ttft_ms else None,
+            "tpot_ms": seen.tpot_ms.model_dump() if seen.tpot_ms else None,
+            "e2e_ms": seen.e2e_ms.model_dump() if seen.e2e_ms else None,
+            "evidence": seen.evidence.model_dump(mode="json"),
+        }
+    return {
+        "workloads": workloads,
+        "requests": found.requests,
+        "requests_per_wall_s": found.requests / found.simulate_s if found.simulate_s > 0 else None,
+    }
 
 
 def planned_market(plan: Plan, folder: Path, progress: Progress) -> Market:

@@ -129,6 +129,7 @@ class Search:
                 cuts.append(placed.cut)
                 self.progress.say(f"round {round_number}: cannot be placed; one cut more ({placed.cut.rule})")
                 continue
+            self.progress.mix_usd_per_hour = result.solution.cost_usd_per_hour
             candidate = self.candidate(result.solution, placed.placement)
             self._tell(round_number, candidate)
             found = replace(found, best=candidate)

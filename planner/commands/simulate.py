@@ -4,14 +4,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from planner.plan_io import read_plan
 from planner.progress import Progress, line_writer
-from planner.replay import Replay, Traffic, replay
+from planner.replay import Replay, Traffic, met, replay, replay_as_data
 
 WIDTH = 100
 
@@ -28,40 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     found = replay(read_plan(path), path.parent, traffic, Progress(say=line_writer(sys.stderr)))
     if arguments.json:
-        sys.stdout.write(json.dumps(_as_json(found), indent=2) + "\n")
+        sys.stdout.write(json.dumps(replay_as_data(found), indent=2) + "\n")
     else:
         _print(found)
-    return 0 if all(_met(found, a.workload) for a in found.attainments) else 1
-
-
-def _met(found: Replay, workload: int) -> bool:
-    """Met on these draws: the mean, since fresh traffic tests a plan that the planning rule already made safe."""
-    one = found.attainments[workload]
-    return one.mean >= one.target
-
-
-def _as_json(found: Replay) -> dict[str, Any]:
-    workloads = {}
-    for attainment in found.attainments:
-        workload = found.market.workloads[attainment.workload]
-        seen = found.seen[workload.name]
-        workloads[workload.name] = {
-            "rate_rps": workload.traffic.mean_rate_rps,
-            "requests": seen.requests,
-            "attainment": attainment.mean,
-            "attainment_standard_error": attainment.standard_error,
-            "attainment_target": None if workload.best_effort else workload.attainment,
-            "met": _met(found, attainment.workload),
-            "ttft_ms": seen.ttft_ms.model_dump() if seen.ttft_ms else None,
-            "tpot_ms": seen.tpot_ms.model_dump() if seen.tpot_ms else None,
-            "e2e_ms": seen.e2e_ms.model_dump() if seen.e2e_ms else None,
-            "evidence": seen.evidence.model_dump(mode="json"),
-        }
-    return {
-        "workloads": workloads,
-        "requests": found.requests,
-        "requests_per_wall_s": found.requests / found.simulate_s if found.simulate_s > 0 else None,
-    }
+    return 0 if all(met(found, a.workload) for a in found.attainments) else 1
 
 
 def _print(found: Replay) -> None:
@@ -73,7 +42,7 @@ def _print(found: Replay) -> None:
         workload = found.market.workloads[attainment.workload]
         seen = found.seen[workload.name]
         target = "–" if workload.best_effort else f"{workload.attainment:.2%}"
-        mark = "" if _met(found, attainment.workload) else " missed"
+        mark = "" if met(found, attainment.workload) else " missed"
         table.add_row(
             workload.name,
             f"{seen.requests:,}",

@@ -69,8 +69,11 @@ def profile_engine(
             progress.say(f"starting {subject.name}")
             engine = _start(subject, number, environment, settings)
             url, vocabulary = f"http://{HOST}:{engine.port}", subject.architecture.vocab_size
+            device = (settings.devices[number % len(settings.devices)],)
             target = Target(url=url, model=subject.name, vocabulary=vocabulary)
-            benches.append(Bench(engine=engine, target=target, batches=settings.batches, prompts=settings.prompts))
+            benches.append(
+                Bench(engine=engine, target=target, devices=device, batches=settings.batches, prompts=settings.prompts)
+            )
             engine.wait_ready(subject.name, cancelled=cancelled)
         for number in range(settings.passes):
             progress.say(f"pass {number + 1} of {settings.passes}")

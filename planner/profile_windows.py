@@ -30,13 +30,14 @@ Cancelled = Callable[[], bool]
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """An engine under measurement, the points to measure, and what the passes gave so far. `batches`: sequences that
-    decode together, `prompts`: lengths, each a step. `decoding`: (batch, prompt) → seconds a step; `prefilling`:
-    prompt → (seconds in the engine, TTFT).
+    """An engine under measurement on `devices`, the points to measure, and what the passes gave so far. `batches`:
+    sequences that decode together, `prompts`: lengths, each a step. `decoding`: (batch, prompt) → seconds a step;
+    `prefilling`: prompt → (seconds in the engine, TTFT).
     """
 
     engine: EngineProcess
     target: Target
+    devices: tuple[int, ...]
     batches: tuple[int, ...]
     prompts: tuple[int, ...]
     decoding: dict[tuple[int, int], list[float]] = field(default_factory=dict)
@@ -50,11 +51,23 @@ def measure_pass(benches: Sequence[Bench], number: int, cancelled: Cancelled) ->
     All benches have as many prompts. EngineError when an engine fails or the pass is cancelled.
     """
     for bench in benches:
+        others = [other.target for other in benches if not set(other.devices) & set(bench.devices)]
         for batch in bench.batches:
+            wake(others, number)
             _decode(bench, (batch, SHORT_PROMPT), number, cancelled)
+        wake(others, number)
         _decode(bench, (min(LONG_BATCH, max(bench.batches)), max(bench.prompts)), number, cancelled)
     for position in range(len(benches[0].prompts)):
         _prefill(benches, position, number, cancelled)
+
+
+def wake(targets: Sequence[Target], seed: int) -> None:
+    """A token to each: a processor engine then spins for a second, as it does all the time under a plan's traffic, and
+    takes from its neighbours' cores what these share with its own.
+    """
+    if targets:
+        sending = _sending(np.full(len(targets), SHORT_PROMPT), 1, target=np.arange(len(targets), dtype=np.int64))
+        open_loop(targets, sending, seed=seed)
 
 
 def _decode(bench: Bench, burst: tuple[int, int], number: int, cancelled: Cancelled) -> None:

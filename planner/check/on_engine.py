@@ -16,7 +16,7 @@ from planner.export import vllm
 from planner.load.client import closed_loop, open_loop
 from planner.load.metrics import KV_USED, PREEMPTIONS, STEPS, WAITING, scrape
 from planner.load.requests import Answers, Sending, Target
-from planner.profile_windows import worker_time
+from planner.profile_windows import wake, worker_time
 from planner.progress import Progress
 from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
 from planner.runtime.environment import EngineEnvironment
@@ -156,8 +156,10 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
     return seen
 
 
-def bursts(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
-    """Bursts that keep an engine busy, and its worker's processor time over each (a worker that waits spins)."""
+def bursts(one: Running, others: Sequence[Target], seed: int, cancelled: Callable[[], bool]) -> None:
+    """Bursts that keep an engine busy while `others` are awake, and its worker's processor time over each (a worker
+    that waits spins).
+    """
     count = min(BURST, int(one.bound.launch.arguments["max-num-seqs"]))
     sending = Sending(
         due_s=np.zeros(count),
@@ -166,6 +168,7 @@ def bursts(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
         target=np.zeros(count, dtype=np.int64),
     )
     for number in range(BURSTS):
+        wake(others, seed)
         steps, cpu_s = scrape(one.target.url).get(STEPS), one.engine.cpu_s()
         answers = closed_loop([one.target], sending, count, seed=BURSTS * seed + number, cancelled=cancelled)
         if answers.served.all():

@@ -29,7 +29,7 @@ def planned(environment: EngineEnvironment, tmp_path_factory: pytest.TempPathFac
             folder, environment.python, "tiny-model", like, "-o", name, "--layers", layers, "--hidden", hidden
         )
         assert done.returncode == 0, done.stderr
-    done = profile(folder, environment.python, passes=2)
+    done = profile(folder, environment.python, passes=1)
     assert done.returncode == 0, done.stderr
     done = muxplan(folder, environment.python, "plan", "pair.yaml", "-o", "plan.yaml")
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def checked(planned: Path, environment: EngineEnvironment) -> dict[str, Any]:
     done = muxplan(
         planned,
         environment.python,
-        *("check", "plan.yaml", "-o", "check.json", "--duration", "20", "--windows", "2", "--json"),
+        *("check", "plan.yaml", "-o", "check.json", "--duration", "15", "--windows", "3", "--remeasure", "--json"),
         *("--tolerance", str(TPOT), "--first-port", str(two_free_ports())),
     )
     assert done.returncode in (0, 1) and done.stdout, done.stderr
@@ -57,14 +57,16 @@ def checked(planned: Path, environment: EngineEnvironment) -> dict[str, Any]:
 
 
 def timing_faults(found: dict[str, Any]) -> list[str]:
-    """What was off by more than the machine's noise allows."""
+    """What was off by more than the machine's noise allows, against the steps measured between the windows: what else
+    runs on the cores then falls on both.
+    """
     faults = []
     for name, one in found["workloads"].items():
-        errors = one["error_fraction"]
+        errors = one["remeasured"]["error_fraction"]
         if abs(errors["tpot_ms"]) > TPOT or abs(errors["attainment"]) > ATTAINMENT:
             faults.append(f"{name}: {errors}")
     for name, group in found["groups"].items():
-        ratio = group["worker_step_ms_measured"] / group["worker_step_ms_predicted"]
+        ratio = group["worker_step_ms_measured"] / group["worker_step_ms_remeasured"]
         if abs(ratio - 1) > WORKER_STEP:
             faults.append(f"{name}: worker {ratio - 1:+.0%}")
     return faults
@@ -72,11 +74,7 @@ def timing_faults(found: dict[str, Any]) -> list[str]:
 
 def test_a_plan_holds_on_the_engine(planned: Path, environment: EngineEnvironment) -> None:
     found = checked(planned, environment)
-    faults = timing_faults(found)
-    if faults:
-        # Something else may have run on the cores: a wrong law is wrong twice.
-        found = checked(planned, environment)
-        assert not timing_faults(found), (faults, timing_faults(found))
+    assert not timing_faults(found), timing_faults(found)
     assert {name: one["requests"] > 20 for name, one in found["workloads"].items()} == {"talk": True, "write": True}
     for group in found["groups"].values():
         assert group["kv_tokens_measured"] == group["kv_tokens_predicted"] > 0

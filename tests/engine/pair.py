@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 SPEC = """\
 version: 1
 name: cpu-pair
@@ -62,3 +64,9 @@ def profile(folder: Path, engine: Path, passes: int) -> "subprocess.CompletedPro
     words = ["--engine", "vllm-cpu", "--memory-gib", "2.6", "--price", "0.05", "--devices", "0", "1"]
     words += ["--prompts", "32", "128", "512", "--passes", str(passes), "--first-port", str(two_free_ports())]
     return muxplan(folder, engine, "profile", "engine", "talker", "writer", "-o", "cpu.yaml", *words)
+
+
+def engines_running() -> list[str]:
+    """Command lines of engine processes that are still there (one that has ended but was not waited for has none)."""
+    lines = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if "VLLM::" in line or "vllm_launcher" in line]

@@ -1,45 +1,17 @@
 """The loop on this machine's own cores: tiny models, their measured steps, a plan, its export, and the check of it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import psutil
-import pytest
 import yaml
 
 from planner.runtime.environment import EngineEnvironment
-from tests.engine.pair import MODELS, SPEC, muxplan, profile, two_free_ports
+from tests.engine.pair import SPEC, engines_running, muxplan, two_free_ports
 
 WORKER_STEP = 0.20
 TPOT = 0.40
 ATTAINMENT = 0.10
-
-
-@pytest.fixture(scope="session")
-def planned(environment: EngineEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two tiny models, the profile of the cores, and a plan."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("two engines need two cores")
-    folder = tmp_path_factory.mktemp("loop")
-    (folder / "pair.yaml").write_text(SPEC)
-    for name, (like, layers, hidden) in MODELS.items():
-        done = muxplan(
-            folder, environment.python, "tiny-model", like, "-o", name, "--layers", layers, "--hidden", hidden
-        )
-        assert done.returncode == 0, done.stderr
-    done = profile(folder, environment.python, passes=1)
-    assert done.returncode == 0, done.stderr
-    done = muxplan(folder, environment.python, "plan", "pair.yaml", "-o", "plan.yaml")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def engines_running() -> list[str]:
-    """Command lines of engine processes that are still there (one that has ended but was not waited for has none)."""
-    lines = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if "VLLM::" in line or "vllm_launcher" in line]
 
 
 def checked(planned: Path, environment: EngineEnvironment) -> dict[str, Any]:

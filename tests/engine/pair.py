@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -66,7 +67,13 @@ def profile(folder: Path, engine: Path, passes: int) -> "subprocess.CompletedPro
     return muxplan(folder, engine, "profile", "engine", "talker", "writer", "-o", "cpu.yaml", *words)
 
 
-def engines_running() -> list[str]:
-    """Command lines of engine processes that are still there (one that has ended but was not waited for has none)."""
-    lines = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if "VLLM::" in line or "vllm_launcher" in line]
+def engines_running(folder: Path) -> list[psutil.Process]:
+    """Engine processes that work in a folder or below and have not ended."""
+    return [p for p in psutil.process_iter() if _works_in(p, folder)]
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.Error):
+        line = " ".join(process.cmdline())
+        return ("VLLM::" in line or "vllm_launcher" in line) and Path(process.cwd()).is_relative_to(folder)
+    return False

@@ -52,14 +52,14 @@ def told(process: "subprocess.Popen[str]", words: str) -> None:
     raise AssertionError(f"the check never said '{words}'")
 
 
-def worker() -> psutil.Process:
-    return next(p for p in psutil.process_iter(["cmdline"]) if "VLLM::Worker" in " ".join(p.info["cmdline"] or ()))
+def worker(planned: Path) -> psutil.Process:
+    return next(p for p in engines_running(planned) if "VLLM::Worker" in " ".join(p.cmdline()))
 
 
-def gone(within_s: float) -> bool:
+def gone(planned: Path, within_s: float) -> bool:
     until = time.monotonic() + within_s
     while time.monotonic() < until:
-        if not engines_running():
+        if not engines_running(planned):
             return True
         time.sleep(0.2)
     return False
@@ -78,10 +78,10 @@ def test_a_worker_that_is_killed_under_load(planned: Path, environment: EngineEn
     with checking(planned, environment, "killed.json") as process:
         told(process, "window 1 of 1")
         time.sleep(8)
-        worker().kill()
+        worker(planned).kill()
         assert process.wait(120) == 1
     assert "died under load" in kept(planned, "killed.json")["ended"]
-    assert gone(within_s=5)
+    assert gone(planned, within_s=5)
 
 
 def test_a_check_that_is_interrupted_under_load(planned: Path, environment: EngineEnvironment) -> None:
@@ -91,17 +91,17 @@ def test_a_check_that_is_interrupted_under_load(planned: Path, environment: Engi
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 1
     assert kept(planned, "interrupted.json")["ended"] == "cancelled"
-    assert gone(within_s=5)
+    assert gone(planned, within_s=5)
 
 
 def test_a_check_that_is_killed_leaves_nothing(planned: Path, environment: EngineEnvironment) -> None:
     with checking(planned, environment, "never.json") as process:
         told(process, "starts on core")
         until = time.monotonic() + 30
-        while not engines_running() and time.monotonic() < until:
+        while not engines_running(planned) and time.monotonic() < until:
             time.sleep(0.1)
-        assert engines_running()
+        assert engines_running(planned)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    assert gone(within_s=60)
+    assert gone(planned, within_s=60)
     assert not (planned / "never.json").exists()

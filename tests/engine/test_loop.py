@@ -50,7 +50,7 @@ def test_a_plan_holds_on_the_engine(planned: Path, environment: EngineEnvironmen
     assert {name: one["requests"] > 20 for name, one in found["workloads"].items()} == {"talk": True, "write": True}
     for group in found["groups"].values():
         assert group["kv_tokens_measured"] == group["kv_tokens_predicted"] > 0
-    assert engines_running() == []
+    assert engines_running(planned) == []
 
 
 def test_a_profile_that_is_twice_too_quick_is_found_out(planned: Path, environment: EngineEnvironment) -> None:
@@ -72,4 +72,4 @@ def test_a_profile_that_is_twice_too_quick_is_found_out(planned: Path, environme
     assert done.returncode == 1, done.stdout
     assert "did NOT hold" in done.stdout and "write: TPOT p50" in done.stdout
     assert "Not checked: talk@cores/talker/fp32/tp1pp1ep1#0" in done.stdout
-    assert engines_running() == []
+    assert engines_running(planned) == []

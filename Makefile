@@ -9,8 +9,10 @@ ENGINE ?= .engine
 plan: $(STAMP)
 	$(BIN)/muxplan plan examples/chat_fleet.yaml -o plan.yaml
 
+# The engine's tests first and alone: they measure.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/engine
+	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/engine
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -73,3 +73,17 @@ def test_a_profile_that_is_twice_too_quick_is_found_out(planned: Path, environme
     assert "did NOT hold" in done.stdout and "write: TPOT p50" in done.stdout
     assert "Not checked: talk@cores/talker/fp32/tp1pp1ep1#0" in done.stdout
     assert engines_running(planned) == []
+
+
+def test_two_engines_on_one_core_slow_each_other(planned: Path, environment: EngineEnvironment) -> None:
+    plan = yaml.safe_load((planned / "plan.yaml").read_text())
+    plan["groups"][1]["gpu_ids"] = plan["groups"][0]["gpu_ids"]
+    (planned / "shared.plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    words = ("check", "shared.plan.yaml", "--duration", "8", "--first-port", str(two_free_ports()), "--json")
+    done = muxplan(planned, environment.python, *words)
+    assert done.returncode in (0, 1) and done.stdout, done.stderr
+    found = json.loads(done.stdout)
+    assert found["ended"] is None
+    for group in found["groups"].values():
+        # A worker that waits takes its half of the core all the same.
+        assert 1.2 < group["slowdown"]["tpot_factor"] < 6

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from planner.check.bind import Bound, bound_launches, local_devices
-from planner.check.compare import Latencies, compare, predicted
+from planner.check.compare import Latencies, client_lag, compare, llm_cell, predicted
 from planner.check.load import CheckLoad, plan_load
 from planner.check.on_engine import Running, Runtime, Seen, alone, bursts, engines, joined, warm_up, window
 from planner.check.result import CheckResult, GroupCheck, Requests, Slowdown, WorkloadCheck
@@ -25,8 +25,6 @@ from profiles.measured_steps import MeasuredSteps, find_steps
 from profiles.precision import KvDtype, Quantization
 from profiles.step_fit import worker_cpu_s
 
-LAG_OF_TTFT = 0.25
-"""A client that is later than this share of the median TTFT has shifted what it measured."""
 SETTLE_S = 60.0
 """Between two windows the engines are idle: in the simulator they stand so far apart."""
 
@@ -167,15 +165,12 @@ class _Report:
 
     def result(self, version: str, left_out: tuple[str, ...]) -> CheckResult:
         workloads, groups = {}, {}
-        lags = np.empty(0)
         if self.measured.together:
             load, seen = joined(self.measured.together, self.options.duration_s + SETTLE_S)
-            guess = predicted(self.market, self.queues, load)
+            guess = predicted([llm_cell(queue) for queue in self.queues], load)
             workloads = self._workloads(load, guess, seen)
             groups = {one.bound.launch.group.id: self._group(n, load, seen) for n, one in enumerate(self.running)}
-            lags = np.concatenate([one.lag_s for one in self.measured.seen])
-            lags = lags[~np.isnan(lags)]
-        lag_ms = round(1000.0 * float(np.percentile(lags, 99)), 3) if lags.size else None
+        lag_ms, lagged = client_lag([one.lag_s for one in self.measured.seen], workloads)
         ended = self.measured.ended
         kv_right = all(g.kv_tokens_measured == g.kv_tokens_predicted for g in groups.values())
         return CheckResult(
@@ -191,7 +186,7 @@ class _Report:
             groups=groups,
             left_out=left_out,
             client_lag_p99_ms=lag_ms,
-            client_lagged=_lagged(lag_ms, workloads),
+            client_lagged=lagged,
             errors=dict(sum((Counter(one.errors) for one in self.measured.seen), Counter())),
             notes=_notes(groups),
             ended=ended,
@@ -205,7 +200,7 @@ class _Report:
             mine = load.workload == workload.index
             if mine.any():
                 found[workload.name] = compare(
-                    workload, _of(guess, mine), _of(seen, mine), span_s, self.options.tolerance_fraction
+                    workload, guess.of(mine), seen.of(mine), span_s, self.options.tolerance_fraction
                 )
         return found
 
@@ -262,10 +257,6 @@ def _median_ms(seconds: Sequence[float]) -> float | None:
     return round(1000.0 * float(np.median(seconds)), 4) if seconds else None
 
 
-def _of(latencies: Latencies, mine: np.ndarray) -> Latencies:
-    return Latencies(ttft_s=latencies.ttft_s[mine], tpot_s=latencies.tpot_s[mine], e2e_s=latencies.e2e_s[mine])
-
-
 def _or_none(values: np.ndarray) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(v) else round(float(v), 6) for v in values)
 
@@ -273,11 +264,6 @@ def _or_none(values: np.ndarray) -> tuple[float | None, ...]:
 def _factor(both: np.ndarray, lone: np.ndarray) -> float | None:
     both, lone = both[~np.isnan(both)], lone[~np.isnan(lone)]
     return round(float(np.median(both) / np.median(lone)), 4) if both.size and lone.size else None
-
-
-def _lagged(lag_ms: float | None, workloads: dict[str, WorkloadCheck]) -> bool:
-    medians = [w.measured.ttft_ms.p50 for w in workloads.values() if w.measured.ttft_ms]
-    return lag_ms is not None and bool(medians) and lag_ms > LAG_OF_TTFT * min(medians)
 
 
 def _notes(groups: dict[str, GroupCheck]) -> tuple[str, ...]:

@@ -162,20 +162,35 @@ def _add_ui(commands: "Commands[argparse.ArgumentParser]", common: argparse.Argu
 def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("check", parents=[common], help="run a plan for real and compare")
     parser.add_argument("plan", metavar="PLAN", help="plan file")
-    parser.add_argument("--on", choices=("vllm",), default="vllm", help="start the plan's engines on this machine")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument(
+        "--on",
+        choices=("vllm", "simulator"),
+        default="vllm",
+        help="vllm (default): start the plan's engines on this machine; simulator: fresh draws of its traffic",
+    )
+    level.add_argument("--endpoint", metavar="URL", help="a running service with the API of OpenAI instead")
     parser.add_argument(
         "-o", "--output", metavar="CHECK.json", help="write the result there (muxplan calibrate reads it)"
     )
     parser.add_argument(
         "--tolerance", type=_fraction, default=0.2, metavar="F", help="allowed error of TPOT; default 0.2"
     )
-    parser.add_argument("--duration", type=_positive, default=60.0, metavar="S", help="seconds of traffic a window")
-    parser.add_argument("--windows", type=_count, default=1, metavar="N", help="windows of traffic; default 1")
-    parser.add_argument("--seed", type=_seed, default=2, metavar="N", help="seed of the traffic; default 2")
-    parser.add_argument("--node", metavar="NAME", help="start the groups of this node; default: the first")
-    parser.add_argument("--group", action="append", metavar="ID", help="start this group only (may be repeated)")
     parser.add_argument(
-        "--remeasure", action="store_true", help="measure the steps again between the windows, and say what they give"
+        "--duration", type=_positive, metavar="S", help="seconds of a window; default 60, simulator: enough requests"
+    )
+    parser.add_argument("--windows", type=_count, metavar="N", help="windows or draws; default 1, simulator: 8")
+    parser.add_argument("--seed", type=_seed, default=2, metavar="N", help="seed of the traffic; default 2")
+    parser.add_argument("--workload", metavar="NAME", help="endpoint: the one it serves; simulator: that of the trace")
+    parser.add_argument("--served-model", metavar="NAME", help="endpoint: the model's name there; default: the plan's")
+    parser.add_argument("--rate", type=_positive, metavar="R", help="endpoint: send only so many requests a second")
+    parser.add_argument("--trace", metavar="FILE", help="simulator: replay this trace instead of fresh draws")
+    parser.add_argument("--node", metavar="NAME", help="vllm: start the groups of this node; default: the first")
+    parser.add_argument(
+        "--group", action="append", metavar="ID", help="start, or find at the endpoint, this group only (repeatable)"
+    )
+    parser.add_argument(
+        "--remeasure", action="store_true", help="vllm: measure the steps again between the windows, and what they give"
     )
     parser.add_argument("--dummy-weights", action="store_true", help="config without weights: vLLM makes them up")
     _add_engine_options(parser)

@@ -20,13 +20,17 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Latencies of one workload's served requests (None where there is no such quantity), and their evidence."""
+    """Latencies of one workload's served requests (None where there is no such quantity), and their evidence.
+
+    `requests` were simulated over all draws, `served` of them were answered.
+    """
 
     ttft_ms: Percentiles | None
     tpot_ms: Percentiles | None
     e2e_ms: Percentiles | None
     evidence: FigureEvidence
     requests: int
+    served: int
 
 
 def observe(market: Market, simulator: CellSimulator, cells: Sequence[CellKey]) -> dict[str, Seen]:
@@ -53,6 +57,7 @@ def _seen(market: Market, workload: int, runs: Sequence[tuple[CellKey, CellRun]]
         e2e_ms=percentiles_ms(e2e),
         evidence=_evidence(market, runs, given),
         requests=sum(int(np.count_nonzero((run.workload == workload) & run.scored)) for _, run in runs),
+        served=sum(part.size for part in e2e),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from planner.check.bind import Bound, bound_launches, local_devices
-from planner.check.compare import Latencies, compare, predicted, remeasured
+from planner.check.compare import Latencies, client_lag, compare, llm_cell, predicted, remeasured
 from planner.check.load import CheckLoad, plan_load
 from planner.check.on_engine import Running, Runtime, Seen, alone, bursts, engines, joined, warm_up, window
 from planner.check.remeasure import Remeasuring, remeasuring, with_steps
@@ -26,8 +26,6 @@ from profiles.measured_steps import MeasuredSteps, find_steps
 from profiles.precision import KvDtype, Quantization
 from profiles.step_fit import WorkerTime, worker_cpu_s
 
-LAG_OF_TTFT = 0.25
-"""A client that is later than this share of the median TTFT has shifted what it measured."""
 SETTLE_S = 60.0
 """Between two windows the engines are idle: in the simulator they stand so far apart."""
 
@@ -184,14 +182,11 @@ class _Report:
 
     def result(self, version: str, left_out: tuple[str, ...]) -> CheckResult:
         workloads, groups = {}, {}
-        lags = np.empty(0)
         if self.measured.together:
             load, seen = joined(self.measured.together, self.options.duration_s + SETTLE_S)
             workloads = self._workloads(load, seen)
             groups = {one.bound.launch.group.id: self._group(n, load, seen) for n, one in enumerate(self.running)}
-            lags = np.concatenate([one.lag_s for one in self.measured.seen])
-            lags = lags[~np.isnan(lags)]
-        lag_ms = round(1000.0 * float(np.percentile(lags, 99)), 3) if lags.size else None
+        lag_ms, lagged = client_lag([one.lag_s for one in self.measured.seen], workloads)
         ended = self.measured.ended
         kv_right = all(g.kv_tokens_measured == g.kv_tokens_predicted for g in groups.values())
         return CheckResult(
@@ -207,7 +202,7 @@ class _Report:
             groups=groups,
             left_out=left_out,
             client_lag_p99_ms=lag_ms,
-            client_lagged=_lagged(lag_ms, workloads),
+            client_lagged=lagged,
             errors=dict(sum((Counter(one.errors) for one in self.measured.seen), Counter())),
             notes=_notes(groups),
             ended=ended,
@@ -216,17 +211,17 @@ class _Report:
 
     def _workloads(self, load: CheckLoad, seen: Latencies) -> dict[str, WorkloadCheck]:
         span_s = self.options.duration_s * len(self.measured.together)
-        guess = predicted(self.queues, load)
-        now = [with_steps(q, s) for q, s in zip(self.queues, self.steps, strict=True)] if self.steps else []
+        guess = predicted([llm_cell(q) for q in self.queues], load)
+        now = [llm_cell(with_steps(q, s)) for q, s in zip(self.queues, self.steps, strict=True)] if self.steps else []
         meanwhile = predicted(now, load) if now else None
         found = {}
         for workload in self.market.workloads:
             mine = load.workload == workload.index
             if mine.any():
-                came = _of(seen, mine)
-                one = compare(workload, _of(guess, mine), came, span_s, self.options.tolerance_fraction)
+                came = seen.of(mine)
+                one = compare(workload, guess.of(mine), came, span_s, self.options.tolerance_fraction)
                 if meanwhile is not None:
-                    again = remeasured(workload, _of(meanwhile, mine), came, span_s)
+                    again = remeasured(workload, meanwhile.of(mine), came, span_s)
                     one = one.model_copy(update={"remeasured": again})
                 found[workload.name] = one
         return found
@@ -289,10 +284,6 @@ def _median_ms(seconds: Sequence[float]) -> float | None:
     return round(1000.0 * float(np.median(seconds)), 4) if seconds else None
 
 
-def _of(latencies: Latencies, mine: np.ndarray) -> Latencies:
-    return Latencies(ttft_s=latencies.ttft_s[mine], tpot_s=latencies.tpot_s[mine], e2e_s=latencies.e2e_s[mine])
-
-
 def _or_none(values: np.ndarray) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(v) else round(float(v), 6) for v in values)
 
@@ -300,11 +291,6 @@ def _or_none(values: np.ndarray) -> tuple[float | None, ...]:
 def _factor(both: np.ndarray, lone: np.ndarray) -> float | None:
     both, lone = both[~np.isnan(both)], lone[~np.isnan(lone)]
     return round(float(np.median(both) / np.median(lone)), 4) if both.size and lone.size else None
-
-
-def _lagged(lag_ms: float | None, workloads: dict[str, WorkloadCheck]) -> bool:
-    medians = [w.measured.ttft_ms.p50 for w in workloads.values() if w.measured.ttft_ms]
-    return lag_ms is not None and bool(medians) and lag_ms > LAG_OF_TTFT * min(medians)
 
 
 def _notes(groups: dict[str, GroupCheck]) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Predicted beside measured: the same requests through the simulator, and what to make of the difference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.cells import simulated_cell
 from planner.check.load import CheckLoad, FloatArray
@@ -14,10 +15,12 @@ from planner.queues import LlmServing, Queue
 from planner.simulate import simulate_llm
 from planner.simulate_types import LlmCell, Requests, Router
 
-TTFT_TOLERANCES = 1.5
+TOLERANCES = {"ttft_ms": 1.5, "tpot_ms": 1.0, "e2e_ms": 1.5}
 """A TTFT holds the queue, whose wait doubles an error of the step time: it may be off by so many tolerances."""
+LABELS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "e2e"}
 ATTAINMENT_POINTS = 0.10
-CACHED_NOTE = "prompts of a check share no prefix: the cached fraction of the spec is not sent"
+LAG_OF_TTFT = 0.25
+"""A client that is later than this share of the median TTFT has shifted what it measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +31,18 @@ class Latencies:
     tpot_s: FloatArray
     e2e_s: FloatArray
 
+    def of(self, mine: NDArray[np.bool_]) -> "Latencies":
+        """The requests where `mine` is true."""
+        return Latencies(ttft_s=self.ttft_s[mine], tpot_s=self.tpot_s[mine], e2e_s=self.e2e_s[mine])
 
-def predicted(queues: Sequence[Queue], load: CheckLoad) -> Latencies:
-    """The requests simulated, each group by itself: `queues[g]` is that of group g. No prefix is cached."""
+
+def predicted(cells: Sequence[LlmCell], load: CheckLoad) -> Latencies:
+    """The requests simulated, each group by itself: `cells[g]` is that of group g. No prefix is cached."""
     found = {name: np.full(load.due_s.size, np.nan) for name in ("ttft_s", "tpot_s", "e2e_s")}
-    for group, queue in enumerate(queues):
+    for group, cell in enumerate(cells):
         mine = load.group == group
         if not mine.any():
             continue
-        cell = llm_cell(queue)
         outcome = simulate_llm(
             cell,
             Requests(
@@ -51,11 +57,11 @@ def predicted(queues: Sequence[Queue], load: CheckLoad) -> Latencies:
     return Latencies(**found)
 
 
-def llm_cell(queue: Queue) -> LlmCell:
-    """One replica of a queue, as the simulator takes it."""
+def llm_cell(queue: Queue, copies: int = 1, router: Router = Router.ROUND_ROBIN) -> LlmCell:
+    """Replicas of a queue behind one router, as the simulator takes them. ValueError for one without an engine."""
     if not isinstance(queue.template.serving, LlmServing):
         raise ValueError(f"{queue.id} runs no engine")
-    cell = simulated_cell(queue, 1, Router.ROUND_ROBIN, SloLimits())
+    cell = simulated_cell(queue, copies, router, SloLimits())
     assert isinstance(cell, LlmCell)
     return cell
 
@@ -64,18 +70,20 @@ def compare(
     workload: WorkloadDemand, guess: Latencies, seen: Latencies, span_s: float, tolerance_fraction: float
 ) -> WorkloadCheck:
     """One workload's requests as predicted and as measured over `span_s` seconds; held when within the tolerance."""
-    a, b = _figures(workload, guess, span_s), _figures(workload, seen, span_s)
+    figures = _figures(workload, guess, span_s), _figures(workload, seen, span_s)
+    return judged(*figures, int(seen.e2e_s.size), tolerance_fraction)
+
+
+def judged(a: Figures, b: Figures, requests: int, tolerance_fraction: float) -> WorkloadCheck:
+    """What was predicted (`a`) beside what was measured (`b`) of so many requests."""
     errors = _errors(a, b)
-    limits = {
-        "ttft_ms": TTFT_TOLERANCES * tolerance_fraction,
-        "tpot_ms": tolerance_fraction,
-        "attainment": ATTAINMENT_POINTS,
-    }
+    limits = {name: limit * tolerance_fraction for name, limit in TOLERANCES.items()}
+    limits["attainment"] = ATTAINMENT_POINTS
     why = [_sentence(name, e, limits[name], a, b) for name, e in errors.items() if abs(e) > limits[name]]
     if b.served_rps == 0.0:
         why.append("no request was served")
     return WorkloadCheck(
-        requests=int(seen.e2e_s.size),
+        requests=requests,
         predicted=a,
         measured=b,
         error_fraction=errors,
@@ -92,7 +100,7 @@ def remeasured(workload: WorkloadDemand, guess: Latencies, seen: Latencies, span
 
 def _errors(a: Figures, b: Figures) -> dict[str, float]:
     errors = {}
-    for name in ("ttft_ms", "tpot_ms"):
+    for name in TOLERANCES:
         first, second = getattr(a, name), getattr(b, name)
         if first is not None and second is not None and first.p50 > 0:
             errors[name] = round(second.p50 / first.p50 - 1.0, 4)
@@ -105,7 +113,7 @@ def _sentence(name: str, error: float, limit: float, a: Figures, b: Figures) -> 
     if name == "attainment":
         return f"attainment {b.attainment:.1%} measured, {a.attainment:.1%} predicted (allowed ± {limit:.0%} points)"
     first, second = getattr(a, name).p50, getattr(b, name).p50
-    label = name.removesuffix("_ms").upper()
+    label = LABELS[name]
     return f"{label} p50 {second:.4g} ms measured, {first:.4g} ms predicted ({error:+.0%}, allowed ± {limit:.0%})"
 
 
@@ -121,3 +129,14 @@ def _figures(workload: WorkloadDemand, seen: Latencies, span_s: float) -> Figure
         attainment=None if workload.best_effort or not met.size else round(float(met.mean()), 4),
         served_rps=round(float(served.sum()) / span_s, 4),
     )
+
+
+def client_lag(lags_s: Sequence[FloatArray], workloads: Mapping[str, WorkloadCheck]) -> tuple[float | None, bool]:
+    """(how late the client was in ms, 99th percentile of what it sent, whether that shifted what it measured)."""
+    lag_s = np.concatenate(lags_s) if lags_s else np.empty(0)
+    lag_s = lag_s[~np.isnan(lag_s)]
+    if not lag_s.size:
+        return None, False
+    lag_ms = round(1000.0 * float(np.percentile(lag_s, 99)), 3)
+    medians = [w.measured.ttft_ms.p50 for w in workloads.values() if w.measured.ttft_ms]
+    return lag_ms, bool(medians) and lag_ms > LAG_OF_TTFT * min(medians)

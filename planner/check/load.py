@@ -43,7 +43,7 @@ def plan_load(plan: Plan, market: Market, groups: Sequence[str], duration_s: flo
         if any(r.group in groups for r in routes):
             rng = np.random.default_rng([seed, workload.index])
             share = plan.workloads[workload.name].served_rps / workload.traffic.mean_rate_rps
-            parts.append(_workload_load(workload, routes, groups, (duration_s, min(1.0, share)), rng))
+            parts.append(workload_load(workload, routes, groups, (duration_s, min(1.0, share)), rng))
     if not parts:
         return CheckLoad(**{name: np.empty(0, dtype=kind) for name, kind in COLUMNS.items()})
     order = np.argsort(np.concatenate([p.due_s for p in parts]), kind="stable")
@@ -59,13 +59,17 @@ COLUMNS = {
 }
 
 
-def _workload_load(
+def workload_load(
     workload: WorkloadDemand,
     routes: Sequence[Route],
     groups: Sequence[str],
     span: tuple[float, float],
     rng: np.random.Generator,
 ) -> CheckLoad:
+    """One draw of a workload's own traffic; `span`: its seconds, and the fraction of its requests that is sent.
+
+    Requests go by the routes' weights and limits; those to `groups` are kept, `group` is the index there.
+    """
     duration_s, served_fraction = span
     draw = workload.traffic.draw(duration_s, rng)
     index = {name: position for position, name in enumerate(groups)}

@@ -1,15 +1,21 @@
 """A check as text of at most 100 columns."""
 
+from collections.abc import Mapping
+
 from planner.check.result import CheckResult, Figures, GroupCheck, WorkloadCheck
 from planner.plan_file import Percentiles
 from planner.render_plan import printable, wrapped
+
+HEAD = ("workload", "", "requests", "TTFT p50/p99 ms", "TPOT p50/p99", "e2e p50/p99 ms", "attained", "req/s")
+WIDTHS = (-15, -10, 8, 16, 13, 16, 8, 7)
+NAME_WIDTH = 15
 
 
 def render_check(result: CheckResult) -> str:
     """Predicted beside measured, workload by workload, then the engines, and what was left out."""
     said = "held" if result.held else "did NOT hold"
     lines = [f"{result.plan} on {result.engine}: the plan {said} (tolerance {result.tolerance_fraction:.0%})", ""]
-    lines += [_row(("workload", "", "requests", "TTFT p50/p99 ms", "TPOT p50/p99 ms", "attained", "req/s"))]
+    lines += [_row(HEAD)]
     for name, one in result.workloads.items():
         lines += _workload(name, one)
     lines += [""] if result.groups else []
@@ -32,40 +38,44 @@ def _is_row(line: str) -> bool:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    widths = (-19, -10, 9, 19, 19, 9, 8)
-    return " ".join(f"{c:<{-w}}" if w < 0 else f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
+    return " ".join(f"{c:<{-w}}" if w < 0 else f"{c:>{w}}" for c, w in zip(cells, WIDTHS, strict=True)).rstrip()
 
 
 def _workload(name: str, one: WorkloadCheck) -> list[str]:
-    errors = one.error_fraction
     lines = [
-        _figures(printable(name)[:19], "predicted", str(one.requests), one.predicted),
+        _figures(printable(name)[:NAME_WIDTH], "predicted", str(one.requests), one.predicted),
         _figures("", "measured", "", one.measured),
-        _row(("", "error", "", _percent(errors.get("ttft_ms")), _percent(errors.get("tpot_ms")), _points(errors), "")),
+        _error(one.error_fraction),
     ]
     if one.remeasured is not None:
-        again = one.remeasured
-        errors = again.error_fraction
-        cells = (_percent(errors.get("ttft_ms")), _percent(errors.get("tpot_ms")), _points(errors), "")
-        lines.append(_figures("", "remeasured", "", again.predicted))
-        lines.append(_row(("", "error", "", *cells)))
+        lines += [_figures("", "remeasured", "", one.remeasured.predicted), _error(one.remeasured.error_fraction)]
     return lines + [f"  {printable(name)}: {why}" for why in one.why]
+
+
+def _error(errors: Mapping[str, float]) -> str:
+    latencies = tuple(_percent(errors.get(name)) for name in ("ttft_ms", "tpot_ms", "e2e_ms"))
+    return _row(("", "error", "", *latencies, _points(errors), ""))
 
 
 def _figures(name: str, what: str, requests: str, one: Figures) -> str:
     attained = "–" if one.attainment is None else f"{one.attainment:.1%}"
-    return _row((name, what, requests, _pair(one.ttft_ms), _pair(one.tpot_ms), attained, f"{one.served_rps:.3g}"))
+    latencies = (_pair(one.ttft_ms), _pair(one.tpot_ms), _pair(one.e2e_ms))
+    return _row((name, what, requests, *latencies, attained, f"{one.served_rps:.3g}"))
 
 
 def _pair(value: Percentiles | None) -> str:
-    return "–" if value is None else f"{value.p50:,.1f} / {value.p99:,.1f}"
+    return "–" if value is None else f"{_ms(value.p50)} / {_ms(value.p99)}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.1f}" if value < 100.0 else f"{value:,.0f}"
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:+.1%}"
 
 
-def _points(errors: dict[str, float]) -> str:
+def _points(errors: Mapping[str, float]) -> str:
     value = errors.get("attainment")
     return "–" if value is None else f"{100 * value:+.1f} pt"
 

@@ -5,18 +5,21 @@ is measured beside, so that a client that cannot keep up is seen as that.
 """
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
 import numpy as np
+from aiohttp.http_exceptions import HttpProcessingError
 
 from planner.load.requests import Answers, FloatArray, Sending, Target, body_of, prompt_of
+from planner.load.stream import SAID_BYTES, SAID_LENGTH, fault, read_chunk, refusal, said
 
 ANSWER_LIMIT_S = 600.0
 MOST_CONNECTIONS = 4096
+STREAM = "text/event-stream"
 LOOK_S = 0.2
 """How often a waiting client looks whether it was cancelled."""
 SPIN_S = 0.002
@@ -30,6 +33,9 @@ class _Record:
     first_s: float = float("nan")
     last_s: float = float("nan")
     tokens: int = 0
+    counted: bool = False
+    done: bool = False
+    """Answered to the end, or failed: not under way when the load was cancelled."""
     error: str | None = None
 
 
@@ -42,6 +48,9 @@ class _Run:
     seed: int
     session: aiohttp.ClientSession
     cancelled: Callable[[], bool]
+    limit_s: float
+    said: dict[str, str] = field(default_factory=dict)
+    """What a server said with the first refusal of a kind."""
     records: list[_Record] = field(default_factory=list)
     started_s: float = 0.0
 
@@ -58,35 +67,40 @@ class _Run:
         headers = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
         try:
             async with self.session.post(
-                f"{target.url}/v1/completions", json=body_of(target, prompt, asked), headers=headers
+                f"{target.url}/v1/completions",
+                json=body_of(target, prompt, asked),
+                headers=headers,
+                allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    record.error = f"HTTP {response.status}"
-                    return
-                async for line in response.content:
-                    self._read(record, line)
-            if record.tokens != asked and record.error is None:
-                record.error = f"{record.tokens} tokens came instead of {asked}" if record.tokens else "no tokens came"
-        except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
-            record.error = type(error).__name__
+                    record.error = await self._refusal(response, target.api_key)
+                else:
+                    async for line in response.content:
+                        self._read(record, line)
+                    record.error = record.error or _lack(record, asked, response.content_type)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError) as error:
+            record.error = fault(error, self.limit_s)
+        record.done = True
+
+    async def _refusal(self, response: aiohttp.ClientResponse, secret: str | None) -> str:
+        what = refusal(response.status, _place(response.headers.get("Location")))
+        self.said.setdefault(what, said(await response.content.read(SAID_BYTES), secret))
+        return what
 
     def _read(self, record: _Record, line: bytes) -> None:
-        if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
+        chunk = read_chunk(line)
+        if chunk is None:
             return
-        chunk = json.loads(line[5:])
-        if "error" in chunk:
+        if chunk.failed:
             record.error = "the server broke the stream off with an error"
-        choices = chunk.get("choices") or []
-        # Without token ids a chunk with text counts as one token; the usage at the end sets it right.
-        came = len(choices[0].get("token_ids") or choices[0].get("text", "")[:1]) if choices else 0
-        if came:
+        if chunk.tokens:
             record.last_s = self.now()
             if np.isnan(record.first_s):
                 record.first_s = record.last_s
-            record.tokens += came
-        usage = chunk.get("usage")
-        if usage:
-            record.tokens = int(usage["completion_tokens"])
+            record.tokens += chunk.tokens
+        if chunk.total_tokens is not None:
+            record.tokens = chunk.total_tokens
+        record.counted |= chunk.counted or chunk.total_tokens is not None
 
     async def wait_until(self, due_s: float) -> None:
         """Wait until a request is due, or until the load is cancelled."""
@@ -96,6 +110,20 @@ class _Run:
             await asyncio.sleep(min(rest - SPIN_S, LOOK_S))
         while self.now() < due_s:
             await asyncio.sleep(0)
+
+
+def _lack(record: _Record, asked: int, kind: str) -> str | None:
+    """What is missing in an answer that came to its end; None when it is whole."""
+    if not record.tokens:
+        return "no tokens came" if kind == STREAM else f"the answer is {kind}, not a stream"
+    if not record.counted:
+        return "neither usage nor token ids came: tokens cannot be counted"
+    return None if record.tokens == asked else f"{record.tokens} tokens came instead of {asked}"
+
+
+def _place(location: str | None) -> str | None:
+    """Where a redirect leads, without what its query may hold."""
+    return "".join(c for c in location.split("?")[0] if c.isprintable())[:SAID_LENGTH] if location else None
 
 
 def open_loop(
@@ -115,24 +143,32 @@ def closed_loop(
     *,
     seed: int = 0,
     cancelled: Callable[[], bool] = lambda: False,
+    limit_s: float = ANSWER_LIMIT_S,
 ) -> Answers:
-    """`concurrency` clients that each send the next request when the last is answered (`due_s` is not looked at)."""
-    return asyncio.run(_closed(targets, sending, concurrency, seed, cancelled))
+    """`concurrency` clients that each send the next request when the last is answered (`due_s` is not looked at).
+
+    A request that is not answered whole within `limit_s` has failed.
+    """
+    return asyncio.run(_closed(targets, sending, concurrency, seed, cancelled, limit_s))
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
+@asynccontextmanager
+async def _run(
+    targets: Sequence[Target], sending: Sending, seed: int, cancelled: Callable[[], bool], limit_s: float
+) -> AsyncIterator[_Run]:
+    async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS),
-        timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT_S),
+        timeout=aiohttp.ClientTimeout(total=limit_s),
         read_bufsize=2**20,
-    )
+    ) as session:
+        run = _Run(targets=targets, sending=sending, seed=seed, session=session, cancelled=cancelled, limit_s=limit_s)
+        run.records = [_Record(due_s=float(due)) for due in sending.due_s]
+        run.started_s = asyncio.get_running_loop().time()
+        yield run
 
 
 async def _open(targets: Sequence[Target], sending: Sending, seed: int, cancelled: Callable[[], bool]) -> Answers:
-    async with _session() as session:
-        run = _Run(targets=targets, sending=sending, seed=seed, session=session, cancelled=cancelled)
-        run.records = [_Record(due_s=float(due)) for due in sending.due_s]
-        run.started_s = asyncio.get_running_loop().time()
+    async with _run(targets, sending, seed, cancelled, ANSWER_LIMIT_S) as run:
         tasks = []
         for number, due_s in enumerate(sending.due_s):
             await run.wait_until(float(due_s))
@@ -140,13 +176,15 @@ async def _open(targets: Sequence[Target], sending: Sending, seed: int, cancelle
                 break
             tasks.append(asyncio.create_task(run.one(number)))
         await _finish(tasks, cancelled)
-        return _answers(run.records)
+        return _answers(run.records, run.said)
 
 
 async def _finish(tasks: "list[asyncio.Task[None]]", cancelled: Callable[[], bool]) -> None:
     left = set(tasks)
     while left:
-        _, left = await asyncio.wait(left, timeout=LOOK_S)
+        ended, left = await asyncio.wait(left, timeout=LOOK_S)
+        for task in ended:
+            task.result()
         if cancelled():
             for task in left:
                 task.cancel()
@@ -155,12 +193,14 @@ async def _finish(tasks: "list[asyncio.Task[None]]", cancelled: Callable[[], boo
 
 
 async def _closed(
-    targets: Sequence[Target], sending: Sending, concurrency: int, seed: int, cancelled: Callable[[], bool]
+    targets: Sequence[Target],
+    sending: Sending,
+    concurrency: int,
+    seed: int,
+    cancelled: Callable[[], bool],
+    limit_s: float,
 ) -> Answers:
-    async with _session() as session:
-        run = _Run(targets=targets, sending=sending, seed=seed, session=session, cancelled=cancelled)
-        run.records = [_Record(due_s=0.0) for _ in sending.due_s]
-        run.started_s = asyncio.get_running_loop().time()
+    async with _run(targets, sending, seed, cancelled, limit_s) as run:
         numbers = iter(range(sending.due_s.size))
 
         async def client() -> None:
@@ -171,14 +211,15 @@ async def _closed(
                 await run.one(number)
 
         await _finish([asyncio.create_task(client()) for _ in range(concurrency)], cancelled)
-        return _answers(run.records)
+        return _answers(run.records, run.said)
 
 
-def _answers(records: Sequence[_Record]) -> Answers:
+def _answers(records: Sequence[_Record], said: Mapping[str, str]) -> Answers:
     def column(value: Callable[[_Record], float]) -> FloatArray:
         return np.array([value(r) for r in records], dtype=np.float64)
 
-    whole = np.array([r.error is None and r.tokens > 0 for r in records], dtype=bool)
+    done = np.array([r.done for r in records], dtype=bool)
+    whole = np.array([r.done and r.error is None for r in records], dtype=bool)
     tokens = np.array([r.tokens for r in records], dtype=np.int64)
     due, first, last = column(lambda r: r.due_s), column(lambda r: r.first_s), column(lambda r: r.last_s)
     gaps = np.where(tokens > 1, tokens - 1, 1)
@@ -188,5 +229,10 @@ def _answers(records: Sequence[_Record]) -> Answers:
         tpot_s=np.where(whole & (tokens > 1), (last - first) / gaps, np.nan),
         tokens=tokens,
         lag_s=column(lambda r: r.lag_s),
-        errors=dict(Counter(r.error for r in records if r.error is not None)),
+        done=done,
+        errors=dict(Counter(_with(r.error, said) for r in records if r.error is not None)),
     )
+
+
+def _with(error: str, said: Mapping[str, str]) -> str:
+    return f"{error}: {said[error]}" if said.get(error) else error

@@ -1,6 +1,6 @@
 """What is sent to engines, and what came back, request by request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ class Target:
 
     url: str
     model: str
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     vocabulary: int = 1000
     """Prompts are made of token ids below this."""
 
@@ -36,7 +36,8 @@ class Answers:
     """What came back, shape (requests,), NaN where nothing did. Times are from when a request was *due*.
 
     `tpot_s` is (last − first token) ÷ (tokens − 1), by tokens and not by chunks. `lag_s`: how late the client sent it.
-    `errors` maps a message to how many requests ended with it.
+    `done`: answered to the end or failed, not cut off by a cancel. `errors` maps a message to how many requests ended
+    with it.
     """
 
     ttft_s: FloatArray
@@ -44,6 +45,7 @@ class Answers:
     tpot_s: FloatArray
     tokens: IntArray
     lag_s: FloatArray
+    done: NDArray[np.bool_]
     errors: dict[str, int]
 
     @property

@@ -226,6 +226,28 @@ def _add_profile_kernels(kinds: "Commands[argparse.ArgumentParser]", common: arg
     parser.add_argument("--max-batch", type=_count, metavar="N", help="sequences; default 256 (cpu: 16)")
     parser.add_argument("--max-context", type=_count, metavar="N", help="of a sequence; default 16384 (cpu: 2048)")
     parser.set_defaults(module="profile_kernels")
+    parser = kinds.add_parser("interference", parents=[common], help="how much kernels that share a device slow down")
+    _add_torch_device(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="interference file to write")
+    parser.add_argument(
+        "--sharing",
+        nargs="+",
+        default=[],
+        choices=("streams", "green_contexts", "mps", "cores"),
+        help="default: streams; on a processor cores (the same one, and with two --cores two)",
+    )
+    parser.add_argument(
+        "--shares",
+        type=_share,
+        nargs="+",
+        default=[0.5, 0.25],
+        metavar="F",
+        help="SMs of one of a pair; default 0.5 0.25",
+    )
+    parser.add_argument("--window", type=_positive, default=2.0, metavar="S", help="seconds of a pair; default 2")
+    parser.add_argument("--passes", type=_count, default=3, metavar="N", help="the median counts; default 3")
+    parser.add_argument("--gpu", help="catalogue name or file of this GPU; default: measure what it is")
+    parser.set_defaults(module="profile_interference")
 
 
 def _add_torch_device(parser: argparse.ArgumentParser) -> None:
@@ -315,6 +337,13 @@ def _positive(text: str) -> float:
 def _fraction(text: str) -> float:
     value = _number(text)
     if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 

@@ -29,6 +29,7 @@ from profiles.kernel_store import write_tables
 
 POINT_S = 0.1
 """How long a point is measured, warm-up not counted."""
+ANSWER_S = 600.0
 TOLD_EVERY_S = 5.0
 COLUMNS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.columns))
 POINTS_FILE, GPU_FILE = "points.csv", "gpu.yaml"
@@ -92,7 +93,7 @@ class _Bench:
         workers = self.workers(int(line.fixed["gpus"]) if line.kernel == "collective" else 1)
         for worker in workers:
             worker.send(asked)
-        answers = [worker.receive(300.0) for worker in workers]
+        answers = [worker.receive(ANSWER_S) for worker in workers]
         return next((a for a in answers if "error" in a), answers[0])
 
 
@@ -110,7 +111,7 @@ def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[
             progress.say("measuring what the device is")
             journal.add(0, bench.describe())
         described = journal.rows[0]
-        gpu = _gpu(described, settings)
+        gpu = described_gpu(described, settings.device, settings.gpu)
         grid = AdaptiveGrid(
             lines=kernel_lines(settings.extent, gpu, _ranks(described, settings)),
             gpu=gpu,
@@ -133,11 +134,11 @@ def _ranks(described: Mapping[str, Any], settings: Settings) -> int:
     return int(described["devices"]) if settings.device == "cuda" else len(settings.cores)
 
 
-def _gpu(described: Mapping[str, Any], settings: Settings) -> Gpu:
+def described_gpu(described: Mapping[str, Any], device: Device, named: str | None) -> Gpu:
     """The GPU that is named, or what was measured of this device."""
-    if settings.gpu is not None:
-        return find_gpu(settings.gpu)
-    cpu = settings.device == "cpu"
+    if named is not None:
+        return find_gpu(named)
+    cpu = device == "cpu"
     name = f"{described['name']} {described['threads']} threads" if cpu else str(described["name"])
     link = described["link_bytes_per_s"]
     return Gpu(

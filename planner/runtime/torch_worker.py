@@ -14,7 +14,7 @@ from planner.runtime.engine_process import HOST, free_port
 from planner.runtime.errors import EngineError
 
 SCRIPT = Path(__file__).parent / "in_engine" / "kernel_worker.py"
-START_S = 300.0
+START_S = 600.0
 TOLD_BYTES = 600
 
 Device = Literal["cuda", "cpu"]

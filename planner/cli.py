@@ -73,7 +73,7 @@ def _add_estimate(commands: "Commands[argparse.ArgumentParser]", common: argpars
     parser.add_argument("--from", dest="rows", metavar="ROWS.csv", help="estimate every row of a CSV file")
     parser.add_argument("-o", dest="output_file", metavar="OUT.csv", help="with --from: where the answers go")
     parser.add_argument("--model", help="catalogue name, or the path of a Hugging Face config.json")
-    parser.add_argument("--gpu", help="catalogue name")
+    parser.add_argument("--gpu", help="catalogue name, or the YAML file of a GPU")
     parser.add_argument("--engine", default="vllm", help="engine file of the catalogue, or a path; default vllm")
     for name in ("tp", "pp", "ep"):
         parser.add_argument(f"--{name}", type=_count, default=1, metavar="N")
@@ -230,6 +230,53 @@ def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse
     parser.add_argument("--passes", type=_count, default=5, metavar="N", help="the median counts; default 5")
     parser.set_defaults(module="profile_engine")
     _add_engine_options(parser)
+    _add_profile_kernels(kinds, common)
+
+
+def _add_profile_kernels(kinds: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    parser = kinds.add_parser("kernels", parents=[common], help="measure this machine's own kernels with torch")
+    _add_torch_device(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of kernel tables to write")
+    parser.add_argument(
+        "--models", nargs="+", default=[], metavar="MODEL", help="whose shapes; default: a few usual ones"
+    )
+    parser.add_argument("--tp", type=_count, nargs="+", default=[1], metavar="N", help="shapes of these tp; default 1")
+    parser.add_argument("--quantization", nargs="+", default=[], metavar="Q", help="default: the models' own")
+    parser.add_argument("--gpu", help="catalogue name or file of this GPU; default: measure what it is")
+    parser.add_argument("--error", type=_fraction, default=0.05, metavar="F", help="stop at this error; default 0.05")
+    parser.add_argument("--time-limit", type=_positive, default=1800.0, metavar="S", help="default 1800 s")
+    parser.add_argument("--max-tokens", type=_count, metavar="N", help="of a step; default 8192 (cpu: 512)")
+    parser.add_argument("--max-batch", type=_count, metavar="N", help="sequences; default 256 (cpu: 16)")
+    parser.add_argument("--max-context", type=_count, metavar="N", help="of a sequence; default 16384 (cpu: 2048)")
+    parser.set_defaults(module="profile_kernels")
+    parser = kinds.add_parser("interference", parents=[common], help="how much kernels that share a device slow down")
+    _add_torch_device(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="interference file to write")
+    parser.add_argument(
+        "--sharing",
+        nargs="+",
+        default=[],
+        choices=("streams", "green_contexts", "mps", "cores"),
+        help="default: streams; on a processor cores (the same one, and with two --cores two)",
+    )
+    parser.add_argument(
+        "--shares",
+        type=_share,
+        nargs="+",
+        default=[0.5, 0.25],
+        metavar="F",
+        help="SMs of one of a pair; default 0.5 0.25",
+    )
+    parser.add_argument("--window", type=_positive, default=2.0, metavar="S", help="seconds of a pair; default 2")
+    parser.add_argument("--passes", type=_count, default=3, metavar="N", help="the median counts; default 3")
+    parser.add_argument("--gpu", help="catalogue name or file of this GPU; default: measure what it is")
+    parser.set_defaults(module="profile_interference")
+
+
+def _add_torch_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", required=True, choices=("cuda", "cpu"), help="what to measure")
+    parser.add_argument("--cores", type=_index, nargs="+", default=[0], metavar="N", help="with cpu; default core 0")
+    _add_engine_python(parser)
 
 
 def _add_tiny_model(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
@@ -313,6 +360,13 @@ def _positive(text: str) -> float:
 def _fraction(text: str) -> float:
     value = _number(text)
     if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 

@@ -12,7 +12,7 @@ from planner.simulate import Start, simulate_llm, simulate_llm_closed_loop
 from planner.simulate_types import LlmCell, Outcome, Requests, Router
 from profiles.engines import Engine, load_engine
 from profiles.errors import ProfileError
-from profiles.gpus import Gpu, load_gpu
+from profiles.gpus import Gpu, find_gpu
 from profiles.layout import Layout, Refusal
 from profiles.memory import EngineMemory, MemoryBudget, memory_budget, sequence_kv_tokens
 from profiles.models import ModelArchitecture, load_model
@@ -122,7 +122,7 @@ class Estimator:
 
 def _resolve(question: Question) -> Resolved:
     model = load_model(question.model)
-    gpu = load_gpu(question.gpu)
+    gpu = find_gpu(question.gpu)
     engine = load_engine(question.engine)
     try:
         quantization = Quantization(question.quantization or model.dtype)

@@ -155,6 +155,8 @@ class Resolver:
         if isinstance(pool.gpu, str):
             if "/" in pool.gpu or pool.gpu.endswith((".yaml", ".yml")):
                 profile = self._read(load_device, pool.gpu)
+                if isinstance(profile, Gpu):
+                    return self._file_tables(profile, pool.gpu), ()
                 if profile.engine != self.loaded.spec.engine:
                     raise ProfileError(
                         f"{pool.gpu} was measured with the engine {profile.engine}, the spec plans for"
@@ -167,6 +169,12 @@ class Resolver:
         if gpu.kernels is not None and "/" in gpu.kernels:
             gpu = self._with_tables(gpu, gpu.kernels)
         return gpu, ()
+
+    def _file_tables(self, gpu: Gpu, named: str) -> Gpu:
+        """The GPU of a file; its kernel tables are looked for from the file's own folder."""
+        if gpu.kernels is None or "/" not in gpu.kernels:
+            return gpu
+        return self._with_tables(gpu, str(Path(named).parent / gpu.kernels))
 
     def _with_tables(self, gpu: Gpu, folder: str) -> Gpu:
         """The GPU with its own kernel tables, which must load; the index holds their digests."""

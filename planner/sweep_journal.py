@@ -1,4 +1,4 @@
-"""What a sweep has finished so far, on disk: one line a row, each durable before the next work is given out."""
+"""What long work has finished so far, on disk: one line a row, each durable before the next work is given out."""
 
 import fcntl
 import json
@@ -11,15 +11,16 @@ from planner.files import OutputError
 
 
 class Journal:
-    """The finished rows of one sweep, by the number of their variant; open it with `with`.
+    """The finished rows of one task (a sweep, a profile), by their number; open it with `with`.
 
-    OutputError when another sweep holds the file or began it.
+    OutputError when another process holds the file or began it with another key.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, task: str = "sweep") -> None:
         self.path = path
         self.rows: dict[int, dict[str, Any]] = {}
         self._key = key
+        self._task = task
         self._stream: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -55,7 +56,7 @@ class Journal:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise OutputError(f"{self.path} is in use: another sweep is writing the same output.") from error
+            raise OutputError(f"{self.path} is in use: another {self._task} is writing the same output.") from error
 
     def _take_up(self, stream: IO[bytes]) -> None:
         stream.seek(0)
@@ -68,22 +69,23 @@ class Journal:
         stream.truncate(whole)
         self._stream = stream
         if not whole:
-            self._append({"sweep": self._key})
+            self._append({self._task: self._key})
 
     def _read(self, number: int, line: bytes) -> None:
         try:
             entry = json.loads(line)
             if number == 0:
-                same = entry["sweep"] == self._key
+                same = entry[self._task] == self._key
             else:
                 self.rows[int(entry["index"])] = dict(entry["row"])
                 same = True
         except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{self.path}, line {number + 1}: this is no journal of a sweep; delete it.") from error
+            raise OutputError(
+                f"{self.path}, line {number + 1}: this is no journal of a {self._task}; delete it."
+            ) from error
         if not same:
             raise OutputError(
-                f"{self.path} was begun with another spec, other values or other options: delete it, or choose another"
-                " output."
+                f"{self.path} was begun with other input or other options: delete it, or choose another output."
             )
 
     def _append(self, entry: dict[str, Any]) -> None:

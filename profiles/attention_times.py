@@ -71,12 +71,12 @@ class AttentionTimes:
 
     @property
     def _operand(self) -> str:
-        return "fp8" if self.kv_dtype is KvDtype.FP8 else "bf16"
+        return {KvDtype.FP8: "fp8", KvDtype.FP32: "fp32"}.get(self.kv_dtype, "bf16")
 
     @cached_property
     def _decode_surface(self) -> Surface | None:
         rank = self.rank
-        if rank.tables is None or self.kv_dtype is KvDtype.FP32:
+        if rank.tables is None:
             return None
         if rank.model.mla is not None:
             return rank.tables.latent_decode(self._operand, rank.model.mla, round(rank.heads))
@@ -95,14 +95,14 @@ class AttentionTimes:
 
     def _decode_table(self, window: int) -> Surface | None:
         rank = self.rank
-        if rank.tables is None or self.kv_dtype is KvDtype.FP32 or rank.kv_heads != round(rank.kv_heads):
+        if rank.tables is None or rank.kv_heads != round(rank.kv_heads):
             return None
         return rank.tables.decode(self._operand, rank.model.head_dim, round(rank.heads), round(rank.kv_heads), window)
 
     @cached_property
     def _prefill_curve(self) -> Curve | None:
         rank = self.rank
-        if rank.tables is None or self.kv_dtype is KvDtype.FP32:
+        if rank.tables is None:
             return None
         if rank.model.mla is not None:
             return rank.tables.latent_prefill(self._operand, rank.model.mla, round(rank.heads))
@@ -114,7 +114,7 @@ class AttentionTimes:
 
     def _prefill_table(self, window: int) -> Curve | None:
         rank = self.rank
-        if rank.tables is None or self.kv_dtype is KvDtype.FP32:
+        if rank.tables is None:
             return None
         kv_heads = max(round(rank.kv_heads), 1)
         return rank.tables.prefill(self._operand, rank.model.head_dim, round(rank.heads), kv_heads, window)

@@ -47,6 +47,11 @@ def load_data(folder: str, name: str, kind: type[Data]) -> Data:
 
 def load_path(path: Path, kind: type[Data]) -> Data:
     """A YAML file of the user's as a `kind`; ProfileError when it cannot be read, is over 1 MB or does not fit."""
+    return checked(read_mapping(path), kind, str(path))
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """The mapping that a YAML file of the user's holds; ProfileError when it cannot be read or is over 1 MB."""
     try:
         with path.open("rb") as file:
             payload = file.read(MAX_FILE_BYTES + 1)
@@ -58,7 +63,7 @@ def load_path(path: Path, kind: type[Data]) -> Data:
         text = payload.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ProfileError(f"{path} is no text: byte {error.start} is not UTF-8.") from error
-    return checked(parse_yaml(text, str(path)), kind, str(path))
+    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, origin: str) -> Mapping[str, Any]:

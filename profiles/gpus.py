@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from profiles.catalogue_files import Provenance, checked, data_names, load_data, nearest
+from profiles.catalogue_files import Provenance, checked, data_names, load_data, load_path, nearest
 from profiles.errors import ProfileError
 
 FOLDER = "gpus"
@@ -112,6 +113,20 @@ def gpu_names() -> tuple[str, ...]:
 def load_gpu(name: str) -> Gpu:
     """The catalogue's GPU of that name; ProfileError with the nearest name when there is none."""
     return load_data(FOLDER, name, Gpu)
+
+
+def find_gpu(named: str) -> Gpu:
+    """The catalogue's GPU of that name, or that of a YAML file (anything with a separator or that ending).
+
+    Kernel tables that a file names are looked for from its own folder. Raises ProfileError when there is none.
+    """
+    if "/" not in named and not named.endswith((".yaml", ".yml")):
+        return load_gpu(named)
+    path = Path(named)
+    gpu = load_path(path, Gpu)
+    if gpu.kernels is None or "/" not in gpu.kernels:
+        return gpu
+    return gpu.model_copy(update={"kernels": str(path.absolute().parent / gpu.kernels)})
 
 
 def inline_gpu(payload: Mapping[str, Any]) -> tuple[Gpu, tuple[str, ...]]:

@@ -10,14 +10,16 @@ from profiles.errors import ProfileError
 from profiles.gpus import Gpu
 from profiles.import_tables import Reading
 from profiles.kernel_grid import Samples, samples_of
-from profiles.kernel_kinds import COLLECTIVES, KINDS, KV_BYTES, OPERANDS, Column, Kind
+from profiles.kernel_kinds import COLLECTIVES, DIRECTIONS, KINDS, KV_BYTES, OPERANDS, Column, Kind
 
 MOST_BYTES = 400_000_000
 NEEDED = ("device", "kernel", "latency_us")
 US_PER_S = 1e6
 NAMES = {
     "operation": tuple(COLLECTIVES),
+    "direction": DIRECTIONS,
     "gemm": tuple(OPERANDS),
+    "norm": tuple(OPERANDS),
     "moe": tuple(OPERANDS),
 }
 """The names that a column of names may hold, by column or kind; of attention kernels, the types of a KV cache."""

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiles.catalogue_files import load_path
-from profiles.gpus import Gpu, load_gpu
+from profiles.gpus import Gpu, find_gpu
 from profiles.import_aiconfigurator import read_system
 from profiles.import_csv import read_csv
 from profiles.import_tables import Imported, Reading, build_tables
@@ -40,7 +39,6 @@ def import_tables(source: str, system: str, path: Path, today: datetime.date) ->
 
     Raises ProfileError that names what is wrong with the source, with file and row, or that there is no such GPU.
     """
-    is_file = "/" in system or system.endswith((".yaml", ".yml"))
-    gpu = load_path(Path(system), Gpu) if is_file else load_gpu(system)
+    gpu = find_gpu(system)
     chosen = SOURCES[source]
     return build_tables(chosen.read(gpu, path), gpu, today, chosen.notice)

@@ -29,9 +29,12 @@ OPERANDS: Mapping[str, tuple[float, float, ComputeType]] = {
     "fp4": (0.5625, 0.5625, "fp4"),
     "mxfp4": (0.53125, 2.0, "bf16"),
     "int4": (0.53125, 2.0, "bf16"),
+    "fp32": (4.0, 4.0, "fp32"),
 }
 """Bytes a weight, bytes an input, operand type (fp4: NVFP4; mxfp4 and int4: weights unpacked to 16 bit)."""
-KV_BYTES: Mapping[str, float] = {"bf16": 2.0, "fp8": 1.0}
+KV_BYTES: Mapping[str, float] = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0}
+DIRECTIONS = ("host_to_device", "device_to_host", "device_to_device")
+"""Of a copy: the first two over the PCIe link (host memory is pinned), the last within the device's memory."""
 COLLECTIVES: Mapping[str, Callable[[float], float]] = {
     "all_reduce": lambda gpus: 2.0 * (gpus - 1) / gpus,
     "all_gather": lambda gpus: (gpus - 1) / gpus,
@@ -162,6 +165,20 @@ def _collective(columns: Columns, gpu: Gpu) -> Work:
     return replace(_work(gpu, sent, np.zeros(sent.shape), 1.0), bytes_per_s=link)
 
 
+def _norm(columns: Columns, gpu: Gpu) -> Work:
+    """Residual added and normalised: both are read and written."""
+    _, element_bytes, flops_per_s = _operands(columns, gpu)
+    moved = 4.0 * element_bytes * _number(columns, "hidden") * _number(columns, "tokens")
+    return _work(gpu, moved, np.zeros(moved.shape), flops_per_s)
+
+
+def _copy(columns: Columns, gpu: Gpu) -> Work:
+    inside = np.asarray(columns["direction"], dtype=np.str_) == "device_to_device"
+    # As bytes of the device's memory, at whose rate they are counted.
+    moved = np.where(inside, 2.0, gpu.memory_bandwidth_bytes_per_s / gpu.pcie_bytes_per_s) * _number(columns, "bytes")
+    return _work(gpu, moved, np.zeros(moved.shape), 1.0)
+
+
 def _kv_bytes(columns: Columns) -> FloatArray:
     return np.array([KV_BYTES.get(str(name), 2.0) for name in columns["operand"]])
 
@@ -192,6 +209,8 @@ KINDS: Mapping[str, Kind] = {
             size="tokens",
             work=_moe,
         ),
+        Kind(name="norm", keys=("operand", "hidden"), size="tokens", work=_norm),
         Kind(name="collective", keys=("operation", "gpus"), size="bytes", work=_collective, texts=("operation",)),
+        Kind(name="copy", keys=("direction",), size="bytes", work=_copy, texts=("direction",)),
     )
 }

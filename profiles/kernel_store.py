@@ -138,8 +138,10 @@ def _numbers(cells: Sequence[str], origin: str, line: int) -> list[float]:
     return values
 
 
-def write_tables(folder: Path, index: TableIndex, packed: Mapping[str, bytes]) -> None:
-    """Write the tables of one GPU to `folder`, whole or not at all; what was there is replaced.
+def write_tables(
+    folder: Path, index: TableIndex, packed: Mapping[str, bytes], beside: Mapping[str, str] | None = None
+) -> None:
+    """Write the tables of one GPU, and files `beside` them, whole or not at all; what the folder held is replaced.
 
     Raises ProfileError when the folder holds anything but kernel tables, or cannot be written.
     """
@@ -150,6 +152,8 @@ def write_tables(folder: Path, index: TableIndex, packed: Mapping[str, bytes]) -
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             _fill(staged, index, packed)
+            for name, text in (beside or {}).items():
+                (staged / name).write_text(text, encoding="utf-8")
             _swap(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)

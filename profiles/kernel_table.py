@@ -161,6 +161,10 @@ class KernelTables:
         """The routed experts of one of tp x ep ranks over tokens; only shapes that were measured."""
         return self._exact("moe", key)
 
+    def norm(self, operand: str, hidden: int) -> Curve | None:
+        """A residual added and normalised, over tokens."""
+        return self._exact("norm", (operand, hidden))
+
     def collective(self, operation: str, gpus: int) -> Curve | None:
         """A collective of GPUs in one node over the bytes of the message."""
         return self._exact("collective", (operation, gpus))

@@ -217,6 +217,10 @@ def _collective(
 
 
 def _norms(rank: Rank, layers: int) -> Kernel:
+    operand = MEASURED_AS[Quantization(rank.curves.gpu.half_precision)]
+    curve = rank.tables.norm(operand, rank.model.hidden_size) if rank.tables else None
+    if curve is not None:
+        return _from_curve("norms", 2 * layers, curve, lambda tokens: tokens)
     return _elementwise(rank, "norms", 2 * layers, 4 * ACTIVATION_BYTES * rank.model.hidden_size)
 
 

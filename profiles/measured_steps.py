@@ -17,7 +17,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from profiles.catalogue_files import Provenance, load_path
+from profiles.catalogue_files import Provenance, checked, read_mapping
 from profiles.errors import ProfileError
 from profiles.evidence import Evidence, EvidenceShares
 from profiles.gpus import Gpu
@@ -94,9 +94,10 @@ class DeviceProfile(MeasuredPart):
     sources: tuple[Provenance, ...] = Field(min_length=1)
 
 
-def load_device(path: Path) -> DeviceProfile:
-    """The device profile of a file; ProfileError when it cannot be read or does not fit."""
-    return load_path(path, DeviceProfile)
+def load_device(path: Path) -> DeviceProfile | Gpu:
+    """The device profile, or the GPU alone, of a file; ProfileError when it cannot be read or does not fit."""
+    payload = read_mapping(path)
+    return checked(payload, DeviceProfile if "gpu" in payload else Gpu, str(path))
 
 
 def find_steps(

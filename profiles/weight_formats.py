@@ -9,6 +9,7 @@ from profiles.precision import EXPERTS_ONLY, Execution, Quantization, execution
 
 ACTIVATION_BYTES = 2.0
 MEASURED_AS: Mapping[Quantization, str] = {
+    Quantization.FP32: "fp32",
     Quantization.BF16: "bf16",
     Quantization.FP16: "bf16",
     Quantization.FP8: "fp8",

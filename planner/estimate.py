@@ -4,49 +4,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.outcomes import percentiles_ms, step_evidence
 from planner.plan_file import FigureEvidence, Percentiles
+from planner.question import (
+    IntArray,
+    Question,
+    Resolved,
+    cell_of,
+    deployment_of,
+    drawn_lengths,
+    memory_of,
+    resolve,
+)
 from planner.simulate import Start, simulate_llm, simulate_llm_closed_loop
-from planner.simulate_types import LlmCell, Outcome, Requests, Router
-from profiles.engines import Engine, load_engine
-from profiles.errors import ProfileError
-from profiles.gpus import Gpu, find_gpu
-from profiles.layout import Layout, Refusal
-from profiles.memory import EngineMemory, MemoryBudget, memory_budget, sequence_kv_tokens
-from profiles.models import ModelArchitecture, load_model
-from profiles.precision import KvDtype, Quantization
+from planner.simulate_types import LlmCell, Outcome, Requests
+from profiles.layout import Refusal
+from profiles.memory import MemoryBudget
 from profiles.step_table import StepTable
 from profiles.step_time import Deployment, KernelTime, estimate_breakdown, tabulate_step
-
-IntArray = NDArray[np.int64]
-OPEN_LOOP_REQUESTS = 2_000
-REQUESTS_PER_CLIENT = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One deployment and one load. Exactly one of `concurrency` and `rate_rps`; lengths uniform on [low · L, L]."""
-
-    model: str
-    gpu: str
-    input_tokens: int
-    output_tokens: int
-    engine: str = "vllm"
-    tp: int = 1
-    pp: int = 1
-    ep: int = 1
-    attention_dp: int = 1
-    quantization: str | None = None
-    concurrency: int | None = None
-    rate_rps: float | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    num_requests: int | None = None
-    length_low_fraction: float = 1.0
-    start: Literal["burst", "steady"] = "burst"
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +46,29 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
-    """A question with its names looked up."""
+class Prepared:
+    """A question ready to be simulated, as often as wanted and with other cells."""
 
-    model: ModelArchitecture
-    gpu: Gpu
-    engine: Engine
-    layout: Layout
-    seqs: int
-    batched: int
-    length: int
+    question: Question
+    found: Resolved
+    budget: MemoryBudget
+    deployment: Deployment
+    cell: LlmCell
+
+    def simulate(self, cell: LlmCell) -> tuple[Outcome, IntArray]:
+        """(what the question's requests saw on that cell, their output tokens)."""
+        question = self.question
+        inputs, outputs, rng = drawn_lengths(question)
+        if question.concurrency is not None:
+            return simulate_llm_closed_loop(cell, inputs, outputs, question.concurrency, Start(question.start)), outputs
+        gaps = rng.exponential(1.0 / float(question.rate_rps or 1.0), inputs.size)
+        requests = Requests(
+            arrival_s=np.cumsum(gaps),
+            input_tokens=inputs,
+            output_tokens=outputs,
+            cached_tokens=np.zeros_like(inputs),
+        )
+        return simulate_llm(cell, requests), outputs
 
 
 class Estimator:
@@ -90,28 +79,20 @@ class Estimator:
 
     def answer(self, question: Question) -> Estimate:
         """The estimate; a layout that cannot run is refused with its reason. ProfileError for unknown names."""
-        found = _resolve(question)
-        budget = _budget(found)
+        prepared = self.prepare(question)
+        if isinstance(prepared, Refusal):
+            return Estimate(status="refused", reason=prepared.sentence)
+        return _estimate(prepared, *prepared.simulate(prepared.cell))
+
+    def prepare(self, question: Question) -> Prepared | Refusal:
+        """What it takes to simulate the question, or why its layout cannot run. ProfileError for unknown names."""
+        found = resolve(question)
+        budget = memory_of(found)
         if isinstance(budget, Refusal):
-            return Estimate(status="refused", reason=budget.sentence)
-        deployment = _deployment(found)
-        table = self._table(question, found, deployment)
-        cell = _cell(question, found, table, budget)
-        inputs, outputs, rng = _lengths(question)
-        if question.concurrency is not None:
-            outcome = simulate_llm_closed_loop(cell, inputs, outputs, question.concurrency, Start(question.start))
-        else:
-            gaps = rng.exponential(1.0 / float(question.rate_rps or 1.0), inputs.size)
-            outcome = simulate_llm(
-                cell,
-                Requests(
-                    arrival_s=np.cumsum(gaps),
-                    input_tokens=inputs,
-                    output_tokens=outputs,
-                    cached_tokens=np.zeros_like(inputs),
-                ),
-            )
-        return _estimate(question, found, budget, deployment, (table, outcome, outputs))
+            return budget
+        deployment = deployment_of(found)
+        cell = cell_of(question, found, self._table(question, found, deployment), budget)
+        return Prepared(question=question, found=found, budget=budget, deployment=deployment, cell=cell)
 
     def _table(self, question: Question, found: Resolved, deployment: Deployment) -> StepTable:
         key = (question.model, question.gpu, question.engine, found.layout, found.batched)
@@ -120,105 +101,13 @@ class Estimator:
         return self._tables[key]
 
 
-def _resolve(question: Question) -> Resolved:
-    model = load_model(question.model)
-    gpu = find_gpu(question.gpu)
-    engine = load_engine(question.engine)
-    try:
-        quantization = Quantization(question.quantization or model.dtype)
-    except ValueError as error:
-        known = ", ".join(Quantization)
-        raise ProfileError(f"quantization '{question.quantization}' is not known. Known: {known}.") from error
-    layout = Layout(
-        quantization=quantization,
-        kv_dtype=KvDtype(gpu.half_precision),
-        tp=question.tp,
-        pp=question.pp,
-        ep=max(question.ep, question.tp * question.attention_dp) if question.attention_dp > 1 else question.ep,
-    )
-    defaults = engine.limits_for(gpu)
-    batched = question.max_num_batched_tokens or defaults.max_num_batched_tokens
-    seqs = min(question.max_num_seqs or defaults.max_num_seqs, batched)
-    length = question.input_tokens + question.output_tokens
-    if model.encoder_only and batched < length:
-        if question.max_num_batched_tokens is not None:
-            raise ProfileError(
-                f"max_num_batched_tokens {batched} is below the {length} tokens of a request: {question.model} is an"
-                " encoder, whose prompts are not cut."
-            )
-        batched = length
-    return Resolved(model=model, gpu=gpu, engine=engine, layout=layout, seqs=seqs, batched=batched, length=length)
-
-
-def _budget(found: Resolved) -> MemoryBudget | Refusal:
-    memory = EngineMemory(
-        gpu_memory_utilization=found.engine.gpu_memory_utilization,
-        process_overhead_bytes=found.engine.process_overhead_bytes,
-        cuda_graph_bytes=0,  # counted in the process overhead of the engine's file
-        max_model_len_tokens=found.length,
-        max_num_batched_tokens=found.batched,
-        max_num_seqs=found.seqs,
-        block_tokens=found.engine.block_tokens,
-        reserved_blocks=found.engine.reserved_blocks,
-    )
-    return memory_budget(found.model, found.layout, found.gpu, memory)
-
-
-def _deployment(found: Resolved) -> Deployment:
-    return Deployment(
-        model=found.model,
-        gpu=found.gpu,
-        engine=found.engine,
-        quantization=found.layout.quantization,
-        kv_dtype=found.layout.kv_dtype,
-        tp=found.layout.tp,
-        pp=found.layout.pp,
-        ep=found.layout.ep,
-        max_tokens=found.batched,
-    )
-
-
-def _cell(question: Question, found: Resolved, table: StepTable, budget: MemoryBudget) -> LlmCell:
-    held = sequence_kv_tokens(found.model, found.length)
-    tokens = budget.usable_kv_tokens * found.length / held if budget.kv_bytes_per_token else 10_000_000
-    return LlmCell(
-        table=table,
-        copies=question.attention_dp,
-        kv_blocks=max(1, int(tokens) // found.engine.block_tokens),
-        block_tokens=found.engine.block_tokens,
-        max_num_seqs=found.seqs,
-        max_num_batched_tokens=found.batched,
-        max_model_len=found.length,
-        router=Router.LEAST_LOADED,
-        embed=found.model.kind == "embed",
-        whole_prompts=found.model.encoder_only,
-    )
-
-
-def _lengths(question: Question) -> tuple[IntArray, IntArray, np.random.Generator]:
-    rng = np.random.default_rng([question.seed, 0])
-    default = OPEN_LOOP_REQUESTS if question.concurrency is None else REQUESTS_PER_CLIENT * question.concurrency
-    count = question.num_requests or default
-    drawn = []
-    for tokens in (question.input_tokens, question.output_tokens):
-        low = max(1, int(question.length_low_fraction * tokens))
-        drawn.append(rng.integers(low, tokens, count, endpoint=True))
-    return drawn[0], drawn[1], rng
-
-
-def _estimate(
-    question: Question,
-    found: Resolved,
-    budget: MemoryBudget,
-    deployment: Deployment,
-    run: tuple[StepTable, Outcome, IntArray],
-) -> Estimate:
-    table, outcome, outputs = run
+def _estimate(prepared: Prepared, outcome: Outcome, outputs: IntArray) -> Estimate:
+    question, found, budget = prepared.question, prepared.found, prepared.budget
     span = outcome.makespan_s
     served = outcome.served
     batch = _typical_batch(question, outcome, found.seqs)
     breakdown = estimate_breakdown(
-        deployment,
+        prepared.deployment,
         prefill_tokens=0 if found.model.kind == "generate" else question.input_tokens,
         decode_batch=batch if found.model.kind == "generate" else 0,
         context=question.input_tokens + question.output_tokens // 2,
@@ -231,9 +120,9 @@ def _estimate(
         throughput_tokens_per_s=float(outputs[served].sum() / span) if span > 0 else 0.0,
         served_rps=float(served.sum() / span) if span > 0 else 0.0,
         kv_tokens=budget.usable_kv_tokens,
-        gpus=deployment.gpus,
+        gpus=prepared.deployment.gpus,
         preemptions=outcome.preemptions,
-        evidence=evidence_of(table, outcome),
+        evidence=evidence_of(prepared.cell.table, outcome),
         breakdown=tuple(breakdown),
         memory=budget,
         assumptions=(

@@ -6,8 +6,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from planner.estimate import Estimate, Estimator, Question
+from planner.estimate import Estimate, Estimator
 from planner.files import atomic_write_text, check_writable
+from planner.question import Question
 from profiles.errors import PlanningError
 
 REQUIRED = ("model", "gpu", "tp", "pp", "ep", "quantization", "input_tokens", "output_tokens")

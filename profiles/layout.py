@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from profiles.models import ModelArchitecture
+from profiles.models import ModelArchitecture, holds_experts_only
 from profiles.parameters import (
     VOCABULARY_PADDING,
     Split,
@@ -163,16 +163,16 @@ def _layer_bytes(matrices: tuple[WeightMatrix, ...], model: ModelArchitecture, l
     total = 0
     for matrix in matrices:
         outputs, inputs, copies = rank_shape(matrix, model, layout)
-        total += copies * matrix_bytes(stored_as(matrix, layout.quantization), outputs, inputs)
+        total += copies * matrix_bytes(stored_as(matrix, model, layout.quantization), outputs, inputs)
     return total
 
 
-def stored_as(matrix: WeightMatrix, quantization: Quantization) -> Quantization:
-    """The format of one matrix of a model quantised so: routers, and for mxfp4 all but the experts, stay at 16 bit."""
+def stored_as(matrix: WeightMatrix, model: ModelArchitecture, quantization: Quantization) -> Quantization:
+    """The format of one matrix of a model quantised so: routers, and for some all but the experts, stay at 16 bit."""
     expert = matrix.split in (Split.EXPERT_OUTPUTS, Split.EXPERT_INPUTS)
     if quantization is Quantization.FP32:
         return quantization
-    if not matrix.quantised or (quantization in EXPERTS_ONLY and not expert):
+    if not matrix.quantised or (holds_experts_only(model, quantization) and not expert):
         return Quantization.BF16
     return quantization
 
@@ -217,7 +217,7 @@ def _blocks(model: ModelArchitecture, layout: Layout) -> str | None:
     block = FP8_BLOCK if layout.quantization is Quantization.FP8_BLOCK else 0
     group = GROUP if layout.quantization in GROUPED else block
     for matrix in _matrices(model):
-        if not matrix.quantised or _ways(matrix, layout) == 1:
+        if stored_as(matrix, model, layout.quantization) is not layout.quantization or _ways(matrix, layout) == 1:
             continue
         outputs, inputs, _ = rank_shape(matrix, model, layout)
         if matrix.split in (Split.INPUTS, Split.EXPERT_INPUTS):

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from profiles.catalogue_files import Provenance, data_names, load_data
-from profiles.precision import Quantization
+from profiles.precision import EXPERTS_ONLY, Quantization
 
 FOLDER = "models"
 
@@ -102,13 +102,15 @@ class ModelArchitecture(Shape):
     extra_parameters_are: str = ""
     hf_id: str = ""
     gated: bool = False
+    experts_only: tuple[Quantization, ...] = ()
+    """Formats whose published checkpoints hold the routed experts only, with all else at 16 bit."""
     parameters: PublishedParameters | None = None
     provenance: Provenance
 
     @property
     def digest(self) -> str:
         """SHA-256 (16 digits) of what an engine computes: equal for equal architectures, whatever they are called."""
-        text = self.model_dump_json(exclude={"name", "hf_id", "gated", "parameters", "provenance"})
+        text = self.model_dump_json(exclude={"name", "hf_id", "gated", "experts_only", "parameters", "provenance"})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @model_validator(mode="after")
@@ -139,6 +141,11 @@ class ModelArchitecture(Shape):
     def global_layers(self) -> int:
         """Layers that attend to the whole context."""
         return self.layers - (self.sliding_window.layers if self.sliding_window else 0)
+
+
+def holds_experts_only(model: ModelArchitecture, quantization: Quantization) -> bool:
+    """Whether checkpoints of the model in that format quantise its routed experts and nothing else."""
+    return quantization in EXPERTS_ONLY or quantization in model.experts_only
 
 
 def model_names() -> tuple[str, ...]:

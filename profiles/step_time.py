@@ -81,7 +81,7 @@ class Deployment:
     def rank(self) -> Rank:
         """One rank's share; ProfileError when this GPU cannot run the formats or the split does not work out."""
         _refuse_impossible(self)
-        dense, experts = rank_formats(self.quantization, self.gpu, self.engine.fp8_block_over_fp8)
+        dense, experts = rank_formats(self.model, self.quantization, self.gpu, self.engine.fp8_block_over_fp8)
         return Rank(
             model=self.model,
             curves=self.curves,

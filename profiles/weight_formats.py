@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from profiles.errors import ProfileError
 from profiles.gpus import ComputeType, Gpu
-from profiles.precision import EXPERTS_ONLY, Execution, Quantization, execution
+from profiles.models import ModelArchitecture, holds_experts_only
+from profiles.precision import Execution, Quantization, execution
 
 ACTIVATION_BYTES = 2.0
 MEASURED_AS: Mapping[Quantization, str] = {
@@ -72,10 +73,12 @@ def _format(
     )
 
 
-def rank_formats(quantization: Quantization, gpu: Gpu, fp8_block_factor: float) -> tuple[WeightFormat, WeightFormat]:
+def rank_formats(
+    model: ModelArchitecture, quantization: Quantization, gpu: Gpu, fp8_block_factor: float
+) -> tuple[WeightFormat, WeightFormat]:
     """(format of the dense layers, format of the routed experts): some formats hold the experts only."""
     experts = weight_format(quantization, gpu, fp8_block_factor)
-    if quantization not in EXPERTS_ONLY:
+    if not holds_experts_only(model, quantization):
         return experts, experts
     half = Quantization(gpu.half_precision)
     return weight_format(half, gpu, fp8_block_factor), experts

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from planner.estimate import Estimate, Estimator, Question
+from planner.estimate import Estimate, Estimator
 from planner.estimate_rows import RowError, estimate_file
+from planner.question import Question
 from profiles.units import GIB, ms_from_s
 
 WIDTH = 100

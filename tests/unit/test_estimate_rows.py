@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from planner.estimate import Estimator, Question
+from planner.estimate import Estimator
 from planner.estimate_rows import ANSWERS, MOST_BYTES, OPTIONAL, REQUIRED, RowError, estimate_file
 from planner.files import OutputError
+from planner.question import Question
 
 ROW = {
     "model": "qwen3-0.6b",

@@ -12,7 +12,7 @@ from profiles.models import ModelArchitecture, load_model
 from profiles.parameters import parameter_count
 from profiles.precision import Quantization
 
-NOT_COMPARED = {"name", "hf_id", "gated", "parameters", "provenance", "extra_parameters_are"}
+NOT_COMPARED = {"name", "hf_id", "gated", "experts_only", "parameters", "provenance", "extra_parameters_are"}
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 4096,

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from planner.commands.catalogue import ROWS
-from planner.estimate import Estimate, Estimator, Question
+from planner.estimate import Estimate, Estimator
+from planner.question import Question
 from planner.render_plan import LEGEND, MARKS
 from profiles.efficiency import DecodeFit, DeviceCurves, PrefillFit, RoofFit, curves_of
 from profiles.errors import PlanningError

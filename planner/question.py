@@ -1,0 +1,153 @@
+"""A question to the estimator, and what it takes to simulate it: the deployment, its memory, its cell and lengths."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.simulate_types import LlmCell, Router
+from profiles.engines import Engine, load_engine
+from profiles.errors import ProfileError
+from profiles.gpus import Gpu, find_gpu
+from profiles.layout import Layout, Refusal
+from profiles.memory import EngineMemory, MemoryBudget, memory_budget, sequence_kv_tokens
+from profiles.models import ModelArchitecture, load_model
+from profiles.precision import KvDtype, Quantization
+from profiles.step_table import StepTable
+from profiles.step_time import Deployment
+
+IntArray = NDArray[np.int64]
+OPEN_LOOP_REQUESTS = 2_000
+REQUESTS_PER_CLIENT = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One deployment and one load. Exactly one of `concurrency` and `rate_rps`; lengths uniform on [low · L, L]."""
+
+    model: str
+    gpu: str
+    input_tokens: int
+    output_tokens: int
+    engine: str = "vllm"
+    tp: int = 1
+    pp: int = 1
+    ep: int = 1
+    attention_dp: int = 1
+    quantization: str | None = None
+    kv_dtype: str | None = None
+    concurrency: int | None = None
+    rate_rps: float | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    num_requests: int | None = None
+    length_low_fraction: float = 1.0
+    start: Literal["burst", "steady"] = "burst"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A question with its names looked up."""
+
+    model: ModelArchitecture
+    gpu: Gpu
+    engine: Engine
+    layout: Layout
+    seqs: int
+    batched: int
+    length: int
+
+
+def resolve(question: Question) -> Resolved:
+    model = load_model(question.model)
+    gpu = find_gpu(question.gpu)
+    engine = load_engine(question.engine)
+    try:
+        quantization = Quantization(question.quantization or model.dtype)
+    except ValueError as error:
+        known = ", ".join(Quantization)
+        raise ProfileError(f"quantization '{question.quantization}' is not known. Known: {known}.") from error
+    layout = Layout(
+        quantization=quantization,
+        kv_dtype=_kv_dtype(question, gpu),
+        tp=question.tp,
+        pp=question.pp,
+        ep=max(question.ep, question.tp * question.attention_dp) if question.attention_dp > 1 else question.ep,
+    )
+    defaults = engine.limits_for(gpu)
+    batched = question.max_num_batched_tokens or defaults.max_num_batched_tokens
+    seqs = min(question.max_num_seqs or defaults.max_num_seqs, batched)
+    length = question.input_tokens + question.output_tokens
+    if model.encoder_only and batched < length:
+        if question.max_num_batched_tokens is not None:
+            raise ProfileError(
+                f"max_num_batched_tokens {batched} is below the {length} tokens of a request: {question.model} is an"
+                " encoder, whose prompts are not cut."
+            )
+        batched = length
+    return Resolved(model=model, gpu=gpu, engine=engine, layout=layout, seqs=seqs, batched=batched, length=length)
+
+
+def _kv_dtype(question: Question, gpu: Gpu) -> KvDtype:
+    try:
+        return KvDtype(question.kv_dtype or gpu.half_precision)
+    except ValueError as error:
+        raise ProfileError(f"kv_dtype '{question.kv_dtype}' is not known. Known: {', '.join(KvDtype)}.") from error
+
+
+def memory_of(found: Resolved) -> MemoryBudget | Refusal:
+    memory = EngineMemory(
+        gpu_memory_utilization=found.engine.gpu_memory_utilization,
+        process_overhead_bytes=found.engine.process_overhead_bytes,
+        cuda_graph_bytes=0,  # counted in the process overhead of the engine's file
+        max_model_len_tokens=found.length,
+        max_num_batched_tokens=found.batched,
+        max_num_seqs=found.seqs,
+        block_tokens=found.engine.block_tokens,
+        reserved_blocks=found.engine.reserved_blocks,
+    )
+    return memory_budget(found.model, found.layout, found.gpu, memory)
+
+
+def deployment_of(found: Resolved) -> Deployment:
+    return Deployment(
+        model=found.model,
+        gpu=found.gpu,
+        engine=found.engine,
+        quantization=found.layout.quantization,
+        kv_dtype=found.layout.kv_dtype,
+        tp=found.layout.tp,
+        pp=found.layout.pp,
+        ep=found.layout.ep,
+        max_tokens=found.batched,
+    )
+
+
+def cell_of(question: Question, found: Resolved, table: StepTable, budget: MemoryBudget) -> LlmCell:
+    held = sequence_kv_tokens(found.model, found.length)
+    tokens = budget.usable_kv_tokens * found.length / held if budget.kv_bytes_per_token else 10_000_000
+    return LlmCell(
+        table=table,
+        copies=question.attention_dp,
+        kv_blocks=max(1, int(tokens) // found.engine.block_tokens),
+        block_tokens=found.engine.block_tokens,
+        max_num_seqs=found.seqs,
+        max_num_batched_tokens=found.batched,
+        max_model_len=found.length,
+        router=Router.LEAST_LOADED,
+        embed=found.model.kind == "embed",
+        whole_prompts=found.model.encoder_only,
+    )
+
+
+def drawn_lengths(question: Question) -> tuple[IntArray, IntArray, np.random.Generator]:
+    rng = np.random.default_rng([question.seed, 0])
+    default = OPEN_LOOP_REQUESTS if question.concurrency is None else REQUESTS_PER_CLIENT * question.concurrency
+    count = question.num_requests or default
+    drawn = []
+    for tokens in (question.input_tokens, question.output_tokens):
+        low = max(1, int(question.length_low_fraction * tokens))
+        drawn.append(rng.integers(low, tokens, count, endpoint=True))
+    return drawn[0], drawn[1], rng

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.check.compare import llm_cell
+from planner.check.remeasure import with_steps
 from planner.check.result import CheckResult, GroupCheck
 from planner.check.result import Requests as Checked
 from planner.mix_build import Market
@@ -15,6 +16,7 @@ from planner.simulate_types import FloatArray, LlmCell, Requests
 from profiles.calibration import Calibration, Correction, corrected, find_correction
 from profiles.catalogue_files import Provenance
 from profiles.errors import ProfileError
+from profiles.measured_steps import DeviceProfile
 from profiles.precision import Quantization
 
 DOUBT_REQUESTS = 20
@@ -29,6 +31,39 @@ class _Found:
     step_factor: float
     request_s: float
     requests: int
+
+
+def remeasured_profile(check: CheckResult, market: Market) -> DeviceProfile:
+    """The plan's device with the steps that the check measured between its windows. ProfileError when it measured
+    none, or more than one device.
+    """
+    queues = {q.id: q for q in market.queues}
+    steps = {g.queue: g.steps for g in check.groups.values() if g.steps is not None and g.queue in queues}
+    if not steps:
+        raise ProfileError("the check measured no steps between its windows: check again with --remeasure.")
+    devices = {gpu.name: gpu for gpu in (queues[name].template.pool.gpu for name in steps)}
+    if len(devices) > 1:
+        raise ProfileError(f"the check measured steps of {len(devices)} devices: a profile is of one.")
+    engine, _, version = check.engine.partition(" ")
+    return DeviceProfile(
+        gpu=next(iter(devices.values())),
+        engine=engine,
+        engine_version=version,
+        steps=tuple(steps.values()),
+        sources=(
+            Provenance(
+                source=f"muxplan check --remeasure of {check.plan} on {check.engine}",
+                date=datetime.date.today(),
+                covers=("steps",),
+            ),
+        ),
+    )
+
+
+def with_profile(market: Market, check: CheckResult) -> Market:
+    """The market with the steps that the check measured between its windows."""
+    steps = {g.queue: g.steps for g in check.groups.values() if g.steps is not None}
+    return replace(market, queues=tuple(with_steps(q, steps[q.id]) if q.id in steps else q for q in market.queues))
 
 
 def calibrate(check: CheckResult, market: Market, engine: str) -> Calibration:

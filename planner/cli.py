@@ -174,6 +174,9 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     parser.add_argument("--seed", type=_seed, default=2, metavar="N", help="seed of the traffic; default 2")
     parser.add_argument("--node", metavar="NAME", help="start the groups of this node; default: the first")
     parser.add_argument("--group", action="append", metavar="ID", help="start this group only (may be repeated)")
+    parser.add_argument(
+        "--remeasure", action="store_true", help="measure the steps again between the windows, and say what they give"
+    )
     parser.add_argument("--dummy-weights", action="store_true", help="config without weights: vLLM makes them up")
     _add_engine_options(parser)
 
@@ -183,6 +186,11 @@ def _add_calibrate(commands: "Commands[argparse.ArgumentParser]", common: argpar
     parser.add_argument("check", metavar="CHECK.json", help="what muxplan check -o wrote")
     parser.add_argument("--plan", required=True, metavar="PLAN", help="the plan that was checked")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="calibration file to write")
+    parser.add_argument(
+        "--profile",
+        metavar="DEVICE.yaml",
+        help="write the steps that check --remeasure measured there; the calibration is then on top of them",
+    )
 
 
 def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:

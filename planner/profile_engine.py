@@ -11,10 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from planner.load.requests import Target
-from planner.profile_windows import DECODED, LONG_BATCH, SHORT_PROMPT, Bench, measure_pass
+from planner.profile_windows import DECODED, LONG_BATCH, SHORT_PROMPT, Bench, fitted_steps, measure_pass
 from planner.progress import Progress
 from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
 from planner.runtime.environment import EngineEnvironment
@@ -22,11 +20,10 @@ from planner.runtime.errors import EngineError
 from profiles.catalogue_files import Provenance
 from profiles.engines import Engine
 from profiles.gpus import Gpu, load_gpu
-from profiles.measured_steps import DeviceProfile, MeasuredSteps
+from profiles.measured_steps import DeviceProfile
 from profiles.memory import kv_bytes_per_token_per_rank
 from profiles.models import ModelArchitecture
-from profiles.precision import KvDtype, Quantization, native_kv_dtype
-from profiles.step_fit import Decoding, Prefilling, fit_steps, fit_worker_time
+from profiles.precision import Quantization, native_kv_dtype
 
 DEVICE_SCRIPT = Path(__file__).parent / "runtime" / "in_engine" / "measure_device.py"
 DEVICE_S = 300.0
@@ -72,11 +69,15 @@ def profile_engine(
             progress.say(f"starting {subject.name}")
             engine = _start(subject, number, environment, settings)
             url, vocabulary = f"http://{HOST}:{engine.port}", subject.architecture.vocab_size
-            benches.append(Bench(engine=engine, target=Target(url=url, model=subject.name, vocabulary=vocabulary)))
+            device = (settings.devices[number % len(settings.devices)],)
+            target = Target(url=url, model=subject.name, vocabulary=vocabulary)
+            benches.append(
+                Bench(engine=engine, target=target, devices=device, batches=settings.batches, prompts=settings.prompts)
+            )
             engine.wait_ready(subject.name, cancelled=cancelled)
         for number in range(settings.passes):
             progress.say(f"pass {number + 1} of {settings.passes}")
-            measure_pass(benches, settings.batches, settings.prompts, cancelled)
+            measure_pass(benches, number, cancelled)
     finally:
         for bench in benches:
             bench.engine.stop()
@@ -84,7 +85,10 @@ def profile_engine(
         gpu=gpu,
         engine=settings.engine.name,
         engine_version=environment.version,
-        steps=tuple(_fitted(s, b, settings) for s, b in zip(subjects, benches, strict=True)),
+        steps=tuple(
+            fitted_steps(bench, subject.name, subject.architecture, on_cpu=environment.device == "cpu")
+            for subject, bench in zip(subjects, benches, strict=True)
+        ),
         sources=(
             Provenance(
                 source=f"muxplan profile engine, {environment.version}, {settings.passes} passes",
@@ -173,32 +177,3 @@ def _kv_bytes(subject: Subject, settings: Settings, longest: int) -> int:
 def _dtype(architecture: ModelArchitecture) -> str:
     names = {Quantization.FP32: "float32", Quantization.FP16: "float16", Quantization.BF16: "bfloat16"}
     return names.get(architecture.dtype, "auto")
-
-
-def _fitted(subject: Subject, points: Bench, settings: Settings) -> MeasuredSteps:
-    decoding = [
-        Decoding(batch=b, kv_tokens=b * (prompt + 0.5 * DECODED), step_s=float(np.median(seconds)))
-        for (b, prompt), seconds in points.decoding.items()
-    ]
-    prefilling = [
-        Prefilling(
-            tokens=prompt,
-            step_s=float(np.median([inside for inside, _ in pairs])),
-            ttft_s=float(np.median([ttft for _, ttft in pairs])),
-        )
-        for prompt, pairs in points.prefilling.items()
-    ]
-    fitted = fit_steps(decoding, prefilling)
-    architecture = subject.architecture
-    return MeasuredSteps(
-        model=subject.name,
-        model_digest=architecture.digest,
-        quantization=architecture.dtype,
-        kv_dtype=KvDtype(native_kv_dtype(architecture.dtype)),
-        step=fitted.step,
-        worker_cpu=fit_worker_time(points.worker) if settings.engine.device == "cpu" else None,
-        request_s=fitted.request_s,
-        input_token_s=fitted.input_token_s,
-        error_fraction=round(fitted.error_fraction, 4),
-        repeats=settings.passes,
-    )

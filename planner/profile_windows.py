@@ -10,7 +10,10 @@ from planner.load.metrics import STEPS, scrape
 from planner.load.requests import Answers, IntArray, Sending, Target
 from planner.runtime.engine_process import EngineProcess
 from planner.runtime.errors import EngineError
-from profiles.step_fit import WorkerTime
+from profiles.measured_steps import MeasuredSteps
+from profiles.models import ModelArchitecture
+from profiles.precision import KvDtype, Quantization, native_kv_dtype
+from profiles.step_fit import Decoding, Prefilling, WorkerTime, fit_steps, fit_worker_time
 
 SHORT_PROMPT = 16
 DECODED = 33
@@ -19,6 +22,7 @@ LONG_BATCH = 4
 PROMPTS_A_WINDOW = 3
 PROMPT_GAP_S = 0.4
 """Prompts come to an engine that has come to rest, as they do under light load: it has to wake up first."""
+MOST_SEQUENCES = 1 << 20
 PREFILL_SUM, PREFILL_COUNT = "vllm:request_prefill_time_seconds_sum", "vllm:request_prefill_time_seconds_count"
 
 Cancelled = Callable[[], bool]
@@ -26,34 +30,53 @@ Cancelled = Callable[[], bool]
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """An engine under measurement and what the passes gave so far. `decoding`: (batch, prompt) → seconds a step;
+    """An engine under measurement on `devices`, the points to measure, and what the passes gave so far. `batches`:
+    sequences that decode together, `prompts`: lengths, each a step. `decoding`: (batch, prompt) → seconds a step;
     `prefilling`: prompt → (seconds in the engine, TTFT).
     """
 
     engine: EngineProcess
     target: Target
+    devices: tuple[int, ...]
+    batches: tuple[int, ...]
+    prompts: tuple[int, ...]
     decoding: dict[tuple[int, int], list[float]] = field(default_factory=dict)
     prefilling: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
     worker: list[WorkerTime] = field(default_factory=list)
 
 
-def measure_pass(
-    benches: Sequence[Bench], batches: Sequence[int], prompts: Sequence[int], cancelled: Cancelled
-) -> None:
-    """One pass over all windows. EngineError when an engine fails or the pass is cancelled."""
+def measure_pass(benches: Sequence[Bench], number: int, cancelled: Cancelled) -> None:
+    """One pass over all windows, its prompts drawn by its `number` (a prompt that came before may be cached).
+
+    All benches have as many prompts. EngineError when an engine fails or the pass is cancelled.
+    """
     for bench in benches:
-        for batch in batches:
-            _decode(bench, (batch, SHORT_PROMPT), cancelled)
-        _decode(bench, (LONG_BATCH, max(prompts)), cancelled)
-    for prompt in prompts:
-        _prefill(benches, prompt, cancelled)
+        others = [other.target for other in benches if not set(other.devices) & set(bench.devices)]
+        for batch in bench.batches:
+            wake(others, number)
+            _decode(bench, (batch, SHORT_PROMPT), number, cancelled)
+        wake(others, number)
+        _decode(bench, (min(LONG_BATCH, max(bench.batches)), max(bench.prompts)), number, cancelled)
+    for position in range(len(benches[0].prompts)):
+        _prefill(benches, position, number, cancelled)
 
 
-def _decode(bench: Bench, burst: tuple[int, int], cancelled: Cancelled) -> None:
+def wake(targets: Sequence[Target], seed: int) -> None:
+    """A token to each: a processor engine then spins for a second, as it does all the time under a plan's traffic, and
+    takes from its neighbours' cores what these share with its own.
+    """
+    if targets:
+        sending = _sending(np.full(len(targets), SHORT_PROMPT), 1, target=np.arange(len(targets), dtype=np.int64))
+        open_loop(targets, sending, seed=seed)
+
+
+def _decode(bench: Bench, burst: tuple[int, int], number: int, cancelled: Cancelled) -> None:
     batch, prompt = burst
-    sending = _sending(batch, prompt, DECODED)
+    sending = _sending(np.full(batch, prompt), DECODED)
     steps, cpu_s = scrape(bench.target.url).get(STEPS), bench.engine.cpu_s()
-    answers = closed_loop([bench.target], sending, batch, cancelled=cancelled)
+    # No two windows draw the same prompts: the seed is of the pass, the batch and the length.
+    seed = (number * MOST_SEQUENCES + batch) * MOST_SEQUENCES + prompt
+    answers = closed_loop([bench.target], sending, batch, seed=seed, cancelled=cancelled)
     cpu_s = bench.engine.cpu_s() - cpu_s
     _check([bench], answers, cancelled)
     # A worker that waits spins, so that its processor time means something only where it never waits: here.
@@ -62,29 +85,60 @@ def _decode(bench: Bench, burst: tuple[int, int], cancelled: Cancelled) -> None:
     bench.decoding.setdefault(burst, []).append(float(np.min(answers.tpot_s)))
 
 
-def _prefill(benches: Sequence[Bench], prompt: int, cancelled: Cancelled) -> None:
+def _prefill(benches: Sequence[Bench], position: int, number: int, cancelled: Cancelled) -> None:
     """Prompts to all engines in turn: neighbours on other devices are awake, as they are when a plan runs."""
-    count = PROMPTS_A_WINDOW * len(benches)
-    target = np.arange(count, dtype=np.int64) % len(benches)
-    sending = _sending(count, prompt, 1, gap_s=PROMPT_GAP_S / len(benches), target=target)
+    target = np.arange(PROMPTS_A_WINDOW * len(benches), dtype=np.int64) % len(benches)
+    prompts = np.array([bench.prompts[position] for bench in benches])
+    sending = _sending(prompts[target], 1, gap_s=PROMPT_GAP_S / len(benches), target=target)
     before = [scrape(bench.target.url) for bench in benches]
-    answers = open_loop([bench.target for bench in benches], sending, cancelled=cancelled)
+    seed = (number + 1) * MOST_SEQUENCES**2 + position
+    answers = open_loop([bench.target for bench in benches], sending, seed=seed, cancelled=cancelled)
     _check(benches, answers, cancelled)
-    for number, bench in enumerate(benches):
+    for one, bench in enumerate(benches):
         after = scrape(bench.target.url)
-        done = after.get(PREFILL_COUNT) - before[number].get(PREFILL_COUNT)
+        done = after.get(PREFILL_COUNT) - before[one].get(PREFILL_COUNT)
         if done <= 0:
             raise EngineError(f"{bench.engine.label} tells no prefill times at /metrics: it cannot be measured.")
-        inside_s = (after.get(PREFILL_SUM) - before[number].get(PREFILL_SUM)) / done
-        bench.prefilling.setdefault(prompt, []).append((inside_s, float(np.mean(answers.ttft_s[target == number]))))
+        inside_s = (after.get(PREFILL_SUM) - before[one].get(PREFILL_SUM)) / done
+        found = bench.prefilling.setdefault(bench.prompts[position], [])
+        found.append((inside_s, float(np.mean(answers.ttft_s[target == one]))))
 
 
-def _sending(count: int, prompt: int, tokens: int, *, gap_s: float = 0.0, target: IntArray | None = None) -> Sending:
+def _sending(prompts: IntArray, tokens: int, *, gap_s: float = 0.0, target: IntArray | None = None) -> Sending:
     return Sending(
-        due_s=gap_s * np.arange(count, dtype=np.float64),
-        input_tokens=np.full(count, prompt),
-        output_tokens=np.full(count, tokens),
-        target=np.zeros(count, dtype=np.int64) if target is None else target,
+        due_s=gap_s * np.arange(prompts.size, dtype=np.float64),
+        input_tokens=prompts,
+        output_tokens=np.full(prompts.size, tokens),
+        target=np.zeros(prompts.size, dtype=np.int64) if target is None else target,
+    )
+
+
+def fitted_steps(bench: Bench, name: str, architecture: ModelArchitecture, *, on_cpu: bool) -> MeasuredSteps:
+    """The steps of a model by the medians of a bench's passes; ProfileError when there are too few points."""
+    decoding = [
+        Decoding(batch=b, kv_tokens=b * (prompt + 0.5 * DECODED), step_s=float(np.median(seconds)))
+        for (b, prompt), seconds in bench.decoding.items()
+    ]
+    prefilling = [
+        Prefilling(
+            tokens=prompt,
+            step_s=float(np.median([inside for inside, _ in pairs])),
+            ttft_s=float(np.median([ttft for _, ttft in pairs])),
+        )
+        for prompt, pairs in bench.prefilling.items()
+    ]
+    fitted = fit_steps(decoding, prefilling)
+    return MeasuredSteps(
+        model=name,
+        model_digest=architecture.digest,
+        quantization=Quantization(architecture.dtype),
+        kv_dtype=KvDtype(native_kv_dtype(architecture.dtype)),
+        step=fitted.step,
+        worker_cpu=fit_worker_time(bench.worker) if on_cpu else None,
+        request_s=fitted.request_s,
+        input_token_s=fitted.input_token_s,
+        error_fraction=round(fitted.error_fraction, 4),
+        repeats=min(len(pairs) for pairs in bench.prefilling.values()),
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from planner.check.bind import Bound, bound_launches, local_devices
-from planner.check.compare import Latencies, compare, predicted
+from planner.check.compare import Latencies, compare, predicted, remeasured
 from planner.check.load import CheckLoad, plan_load
 from planner.check.on_engine import Running, Runtime, Seen, alone, bursts, engines, joined, warm_up, window
+from planner.check.remeasure import Remeasuring, remeasuring, with_steps
 from planner.check.result import CheckResult, GroupCheck, Requests, Slowdown, WorkloadCheck
 from planner.export.launch import launches_of
 from planner.mix_build import Market
@@ -23,7 +24,7 @@ from planner.runtime.errors import EngineError
 from profiles.engines import load_engine
 from profiles.measured_steps import MeasuredSteps, find_steps
 from profiles.precision import KvDtype, Quantization
-from profiles.step_fit import worker_cpu_s
+from profiles.step_fit import WorkerTime, worker_cpu_s
 
 LAG_OF_TTFT = 0.25
 """A client that is later than this share of the median TTFT has shifted what it measured."""
@@ -47,6 +48,8 @@ class CheckOptions:
     groups: tuple[str, ...] = ()
     first_port: int = 8000
     dummy_weights: bool = False
+    remeasure: bool = False
+    """Measure the steps again before each window, on the plan's own engines."""
     cancelled: Callable[[], bool] = _never
 
 
@@ -57,6 +60,7 @@ class _Measured:
     together: list[tuple[CheckLoad, Latencies]]
     alone: dict[int, list[tuple[CheckLoad, Latencies]]]
     seen: list[Seen]
+    again: Remeasuring | None = None
     ended: str | None = None
 
 
@@ -103,6 +107,7 @@ def check_on_vllm(
     try:
         with engines(bounds, _vocabulary(bounds, queues), runtime, progress) as running:
             warm_up(running)
+            measured.again = remeasuring(running) if options.remeasure else None
             for load in _loads(plan, market, running, options):
                 _measure(load, running, options, measured, progress)
                 if measured.ended:
@@ -111,7 +116,12 @@ def check_on_vllm(
         if not running:
             raise
         measured.ended = str(error)
-    report = _Report(plan=plan, market=market, queues=queues, options=options, measured=measured, running=running)
+    steps: list[MeasuredSteps] = []
+    if measured.again and measured.together:
+        steps = measured.again.steps(queues, on_cpu=environment.device == "cpu")
+    report = _Report(
+        plan=plan, market=market, queues=queues, options=options, measured=measured, running=running, steps=steps
+    )
     return report.result(environment.version, (*left_out, *launched.left_out))
 
 
@@ -135,9 +145,14 @@ def _measure(
     """One window: every group that shares a device alone, then all together, so that a noisy minute falls on both."""
     seed = options.seed + len(measured.together)
     told = f"window {len(measured.together) + 1} of {options.windows}"
+    if measured.again:
+        progress.say(f"{told}: measuring the steps again")
+        measured.again.measure(seed, options.cancelled)
     for one in running:
         if one.bound.launch.device == "cpu":
-            bursts(one, seed, options.cancelled)
+            mine = set(one.bound.launch.gpu_indices)
+            others = [o.target for o in running if not mine & set(o.bound.launch.gpu_indices)]
+            bursts(one, others, seed, options.cancelled)
     for group, one in enumerate(running):
         if one.bound.neighbours:
             progress.say(f"{told}: {one.bound.launch.group.id} alone")
@@ -164,14 +179,15 @@ class _Report:
     options: CheckOptions
     measured: _Measured
     running: Sequence[Running]
+    steps: Sequence[MeasuredSteps]
+    """As measured between the windows, one for each engine; empty when they were not."""
 
     def result(self, version: str, left_out: tuple[str, ...]) -> CheckResult:
         workloads, groups = {}, {}
         lags = np.empty(0)
         if self.measured.together:
             load, seen = joined(self.measured.together, self.options.duration_s + SETTLE_S)
-            guess = predicted(self.market, self.queues, load)
-            workloads = self._workloads(load, guess, seen)
+            workloads = self._workloads(load, seen)
             groups = {one.bound.launch.group.id: self._group(n, load, seen) for n, one in enumerate(self.running)}
             lags = np.concatenate([one.lag_s for one in self.measured.seen])
             lags = lags[~np.isnan(lags)]
@@ -198,15 +214,21 @@ class _Report:
             held=ended is None and kv_right and bool(workloads) and all(w.held for w in workloads.values()),
         )
 
-    def _workloads(self, load: CheckLoad, guess: Latencies, seen: Latencies) -> dict[str, WorkloadCheck]:
+    def _workloads(self, load: CheckLoad, seen: Latencies) -> dict[str, WorkloadCheck]:
         span_s = self.options.duration_s * len(self.measured.together)
+        guess = predicted(self.queues, load)
+        now = [with_steps(q, s) for q, s in zip(self.queues, self.steps, strict=True)] if self.steps else []
+        meanwhile = predicted(now, load) if now else None
         found = {}
         for workload in self.market.workloads:
             mine = load.workload == workload.index
             if mine.any():
-                found[workload.name] = compare(
-                    workload, _of(guess, mine), _of(seen, mine), span_s, self.options.tolerance_fraction
-                )
+                came = _of(seen, mine)
+                one = compare(workload, _of(guess, mine), came, span_s, self.options.tolerance_fraction)
+                if meanwhile is not None:
+                    again = remeasured(workload, _of(meanwhile, mine), came, span_s)
+                    one = one.model_copy(update={"remeasured": again})
+                found[workload.name] = one
         return found
 
     def _group(self, number: int, load: CheckLoad, seen: Latencies) -> GroupCheck:
@@ -215,7 +237,7 @@ class _Report:
         assert isinstance(serving, LlmServing)
         mine = load.group == number
         law = self._measured_steps(number)
-        busy = one.bursts if law and law.worker_cpu else []
+        again = self.steps[number] if self.steps else None
         return GroupCheck(
             queue=self.queues[number].id,
             model=one.bound.launch.model,
@@ -223,10 +245,10 @@ class _Report:
             start_s=round(one.start_s, 1),
             kv_tokens_predicted=serving.memory.kv_tokens or None,
             kv_tokens_measured=one.kv_tokens,
-            worker_step_ms_predicted=_median_ms([worker_cpu_s(law.worker_cpu, b) / b.steps for b in busy])
-            if law and law.worker_cpu
-            else None,
-            worker_step_ms_measured=_median_ms([b.cpu_s / b.steps for b in busy]),
+            worker_step_ms_predicted=_worker_step_ms(law, one.bursts),
+            worker_step_ms_measured=_median_ms([b.cpu_s / b.steps for b in one.bursts]),
+            worker_step_ms_remeasured=_worker_step_ms(again, one.bursts),
+            steps=again,
             preemptions=one.preemptions,
             kv_used_peak_fraction=round(one.kv_used_peak_fraction, 4),
             waiting_peak=one.waiting_peak,
@@ -256,6 +278,11 @@ class _Report:
             tpot_factor=_factor(seen.tpot_s[mine], lone.tpot_s),
             ttft_factor=_factor(seen.ttft_s[mine], lone.ttft_s),
         )
+
+
+def _worker_step_ms(steps: MeasuredSteps | None, bursts: Sequence[WorkerTime]) -> float | None:
+    law = steps.worker_cpu if steps else None
+    return _median_ms([worker_cpu_s(law, b) / b.steps for b in bursts]) if law else None
 
 
 def _median_ms(seconds: Sequence[float]) -> float | None:

@@ -7,9 +7,8 @@ import numpy as np
 
 from planner.cells import simulated_cell
 from planner.check.load import CheckLoad, FloatArray
-from planner.check.result import Figures, WorkloadCheck
+from planner.check.result import Figures, Remeasured, WorkloadCheck
 from planner.demand import SloLimits, WorkloadDemand
-from planner.mix_build import Market
 from planner.outcomes import percentiles_ms
 from planner.queues import LlmServing, Queue
 from planner.simulate import simulate_llm
@@ -30,7 +29,7 @@ class Latencies:
     e2e_s: FloatArray
 
 
-def predicted(market: Market, queues: Sequence[Queue], load: CheckLoad) -> Latencies:
+def predicted(queues: Sequence[Queue], load: CheckLoad) -> Latencies:
     """The requests simulated, each group by itself: `queues[g]` is that of group g. No prefix is cached."""
     found = {name: np.full(load.due_s.size, np.nan) for name in ("ttft_s", "tpot_s", "e2e_s")}
     for group, queue in enumerate(queues):
@@ -66,24 +65,40 @@ def compare(
 ) -> WorkloadCheck:
     """One workload's requests as predicted and as measured over `span_s` seconds; held when within the tolerance."""
     a, b = _figures(workload, guess, span_s), _figures(workload, seen, span_s)
-    errors = {}
-    for name, limit in (("ttft_ms", TTFT_TOLERANCES), ("tpot_ms", 1.0)):
-        first, second = getattr(a, name), getattr(b, name)
-        if first is not None and second is not None and first.p50 > 0:
-            errors[name] = (round(second.p50 / first.p50 - 1.0, 4), limit * tolerance_fraction)
-    if a.attainment is not None and b.attainment is not None:
-        errors["attainment"] = (round(b.attainment - a.attainment, 4), ATTAINMENT_POINTS)
-    why = [_sentence(name, error, limit, a, b) for name, (error, limit) in errors.items() if abs(error) > limit]
+    errors = _errors(a, b)
+    limits = {
+        "ttft_ms": TTFT_TOLERANCES * tolerance_fraction,
+        "tpot_ms": tolerance_fraction,
+        "attainment": ATTAINMENT_POINTS,
+    }
+    why = [_sentence(name, e, limits[name], a, b) for name, e in errors.items() if abs(e) > limits[name]]
     if b.served_rps == 0.0:
         why.append("no request was served")
     return WorkloadCheck(
         requests=int(seen.e2e_s.size),
         predicted=a,
         measured=b,
-        error_fraction={name: error for name, (error, _) in errors.items()},
+        error_fraction=errors,
         held=not why,
         why=tuple(why),
     )
+
+
+def remeasured(workload: WorkloadDemand, guess: Latencies, seen: Latencies, span_s: float) -> Remeasured:
+    """What the steps of the check's own time predict for the same requests, and how far that is off."""
+    a, b = _figures(workload, guess, span_s), _figures(workload, seen, span_s)
+    return Remeasured(predicted=a, error_fraction=_errors(a, b))
+
+
+def _errors(a: Figures, b: Figures) -> dict[str, float]:
+    errors = {}
+    for name in ("ttft_ms", "tpot_ms"):
+        first, second = getattr(a, name), getattr(b, name)
+        if first is not None and second is not None and first.p50 > 0:
+            errors[name] = round(second.p50 / first.p50 - 1.0, 4)
+    if a.attainment is not None and b.attainment is not None:
+        errors["attainment"] = round(b.attainment - a.attainment, 4)
+    return errors
 
 
 def _sentence(name: str, error: float, limit: float, a: Figures, b: Figures) -> str:

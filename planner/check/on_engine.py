@@ -1,6 +1,7 @@
 """`check --on vllm`: the plan's own launch commands started here, under the plan's own traffic."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,9 @@ from planner.check.compare import Latencies
 from planner.check.load import CheckLoad
 from planner.export import vllm
 from planner.load.client import closed_loop, open_loop
-from planner.load.metrics import KV_USED, PREEMPTIONS, STEPS, WAITING, scrape
+from planner.load.metrics import KV_USED, PREEMPTIONS, RUNNING, STEPS, WAITING, scrape
 from planner.load.requests import Answers, Sending, Target
-from planner.profile_windows import worker_time
+from planner.profile_windows import wake, worker_time
 from planner.progress import Progress
 from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
 from planner.runtime.environment import EngineEnvironment
@@ -26,6 +27,8 @@ from profiles.step_fit import WorkerTime
 WARM_UP = 4
 WARM_UP_TOKENS = 8
 SAMPLE_S = 2.0
+HANG_S = 60.0
+"""A step takes seconds at most: an engine that has requests and makes none for so long will make none."""
 BURSTS, BURST, BURST_PROMPT, BURST_TOKENS = 3, 8, 16, 33
 
 
@@ -133,12 +136,12 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
         due_s=load.due_s, input_tokens=load.input_tokens, output_tokens=load.output_tokens, target=load.group
     )
     before = [scrape(one.target.url) for one in running]
-    with _watched(running):
+    with _watched(running) as watch:
         answers = open_loop(
             [one.target for one in running],
             sending,
             seed=seed,
-            cancelled=lambda: cancelled() or any(not one.engine.alive() for one in running),
+            cancelled=lambda: cancelled() or bool(watch.hung) or any(not one.engine.alive() for one in running),
         )
     seen = Seen(
         latencies=Latencies(ttft_s=answers.ttft_s, tpot_s=answers.tpot_s, e2e_s=answers.e2e_s),
@@ -148,6 +151,8 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
     dead = [one for one in running if not one.engine.alive()]
     if dead:
         seen.ended = f"{dead[0].engine.label} died under load: {dead[0].engine.why()}"
+    elif watch.hung:
+        seen.ended = f"{watch.hung} hangs: it has requests and made no step for {HANG_S:.0f} s."
     elif cancelled():
         seen.ended = "cancelled"
     else:
@@ -156,8 +161,10 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
     return seen
 
 
-def bursts(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
-    """Bursts that keep an engine busy, and its worker's processor time over each (a worker that waits spins)."""
+def bursts(one: Running, others: Sequence[Target], seed: int, cancelled: Callable[[], bool]) -> None:
+    """Bursts that keep an engine busy while `others` are awake, and its worker's processor time over each (a worker
+    that waits spins).
+    """
     count = min(BURST, int(one.bound.launch.arguments["max-num-seqs"]))
     sending = Sending(
         due_s=np.zeros(count),
@@ -166,6 +173,7 @@ def bursts(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
         target=np.zeros(count, dtype=np.int64),
     )
     for number in range(BURSTS):
+        wake(others, seed)
         steps, cpu_s = scrape(one.target.url).get(STEPS), one.engine.cpu_s()
         answers = closed_loop([one.target], sending, count, seed=BURSTS * seed + number, cancelled=cancelled)
         if answers.served.all():
@@ -173,26 +181,47 @@ def bursts(one: Running, seed: int, cancelled: Callable[[], bool]) -> None:
             one.bursts.append(worker_time(sending, scrape(one.target.url).get(STEPS) - steps, cpu_s))
 
 
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    """Samples the engines' gauges while a window runs. `hung` names an engine that has stopped making steps."""
+
+    running: Sequence[Running]
+    hung: str = ""
+    steps: dict[int, float] = field(default_factory=dict)
+    moved_s: dict[int, float] = field(default_factory=dict)
+
+    def look(self) -> None:
+        for number, one in enumerate(self.running):
+            try:
+                found = scrape(one.target.url)
+            except EngineError:
+                # A dead engine is noticed by the window itself, with its reason; one that says nothing may hang.
+                if time.monotonic() - self.moved_s.setdefault(number, time.monotonic()) > HANG_S:
+                    self.hung = one.engine.label
+                continue
+            one.kv_used_peak_fraction = max(one.kv_used_peak_fraction, found.get(KV_USED))
+            one.waiting_peak = max(one.waiting_peak, int(found.get(WAITING)))
+            idle = found.get(WAITING) + found.get(RUNNING) == 0
+            if idle or found.get(STEPS) != self.steps.get(number) or number not in self.moved_s:
+                self.steps[number] = found.get(STEPS)
+                self.moved_s[number] = time.monotonic()
+            elif time.monotonic() - self.moved_s[number] > HANG_S:
+                self.hung = one.engine.label
+
+
 @contextmanager
-def _watched(running: Sequence[Running]) -> Iterator[None]:
-    """Sample the engines' gauges while a window runs."""
-    done = threading.Event()
+def _watched(running: Sequence[Running]) -> Iterator[_Watch]:
+    """A watch over the engines while a window runs."""
+    done, found = threading.Event(), _Watch(running=running)
 
     def watch() -> None:
         while not done.wait(SAMPLE_S):
-            for one in running:
-                try:
-                    found = scrape(one.target.url)
-                except EngineError:
-                    # A dead engine is noticed by the window itself, with its reason.
-                    continue
-                one.kv_used_peak_fraction = max(one.kv_used_peak_fraction, found.get(KV_USED))
-                one.waiting_peak = max(one.waiting_peak, int(found.get(WAITING)))
+            found.look()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield
+        yield found
     finally:
         done.set()
         thread.join()

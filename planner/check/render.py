@@ -32,17 +32,23 @@ def _is_row(line: str) -> bool:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    widths = (-20, -9, 9, 19, 19, 9, 8)
+    widths = (-19, -10, 9, 19, 19, 9, 8)
     return " ".join(f"{c:<{-w}}" if w < 0 else f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
 
 
 def _workload(name: str, one: WorkloadCheck) -> list[str]:
     errors = one.error_fraction
     lines = [
-        _figures(printable(name)[:20], "predicted", str(one.requests), one.predicted),
+        _figures(printable(name)[:19], "predicted", str(one.requests), one.predicted),
         _figures("", "measured", "", one.measured),
         _row(("", "error", "", _percent(errors.get("ttft_ms")), _percent(errors.get("tpot_ms")), _points(errors), "")),
     ]
+    if one.remeasured is not None:
+        again = one.remeasured
+        errors = again.error_fraction
+        cells = (_percent(errors.get("ttft_ms")), _percent(errors.get("tpot_ms")), _points(errors), "")
+        lines.append(_figures("", "remeasured", "", again.predicted))
+        lines.append(_row(("", "error", "", *cells)))
     return lines + [f"  {printable(name)}: {why}" for why in one.why]
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from planner.plan_file import Percentiles
+from profiles.measured_steps import MeasuredSteps
 
 
 class CheckPart(BaseModel):
@@ -23,6 +24,15 @@ class Figures(CheckPart):
     served_rps: float
 
 
+class Remeasured(CheckPart):
+    """The same requests predicted with the steps that were measured between the check's windows: what is left of the
+    error when the machine has not changed since.
+    """
+
+    predicted: Figures
+    error_fraction: dict[str, float]
+
+
 class WorkloadCheck(CheckPart):
     """One workload. `error_fraction`: measured ÷ predicted − 1 of the medians, and the difference of attainment."""
 
@@ -30,6 +40,7 @@ class WorkloadCheck(CheckPart):
     predicted: Figures
     measured: Figures
     error_fraction: dict[str, float]
+    remeasured: Remeasured | None = None
     held: bool
     why: tuple[str, ...] = ()
 
@@ -54,7 +65,8 @@ class Requests(CheckPart):
 
 class GroupCheck(CheckPart):
     """One group's engine. KV in tokens of all its blocks; processor time of its worker for a step of a burst that keeps
-    it busy (CPU engines whose profile has it): a busy machine does not stretch that.
+    it busy (CPU engines whose profile has it): a busy machine does not stretch that. `steps`: as measured between the
+    windows, and what they give for the worker.
     """
 
     queue: str
@@ -65,6 +77,8 @@ class GroupCheck(CheckPart):
     kv_tokens_measured: int | None
     worker_step_ms_predicted: float | None = None
     worker_step_ms_measured: float | None = None
+    worker_step_ms_remeasured: float | None = None
+    steps: MeasuredSteps | None = None
     preemptions: int
     kv_used_peak_fraction: float
     waiting_peak: int

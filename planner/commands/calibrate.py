@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from planner.calibrate import calibrate
+from planner.calibrate import calibrate, remeasured_profile, with_profile
 from planner.check.result import CheckResult
 from planner.files import atomic_write_text, check_writable
 from planner.plan_io import PlanFileError, read_plan
@@ -22,11 +22,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Calibrate; 0 when the file was written."""
     output, path = Path(arguments.output), Path(arguments.plan)
     check_writable(output)
+    if arguments.profile:
+        check_writable(Path(arguments.profile))
     check = _read(Path(arguments.check))
     plan = read_plan(path)
     if plan.spec_digest != check.spec_digest:
         raise PlanFileError(f"{arguments.check} is a check of another plan than {path}.")
-    found = calibrate(check, planned_market(plan, path.parent, Progress()), plan.engine)
+    market = planned_market(plan, path.parent, Progress())
+    if arguments.profile:
+        profile = remeasured_profile(check, market)
+        market = with_profile(market, check)
+        atomic_write_text(Path(arguments.profile), yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
+    found = calibrate(check, market, plan.engine)
     atomic_write_text(output, yaml.safe_dump(found.model_dump(mode="json"), sort_keys=False))
     if arguments.json:
         sys.stdout.write(json.dumps(found.model_dump(mode="json"), indent=2) + "\n")
@@ -37,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
             f" request waits {1000 * one.request_s:+.1f} ms ({one.requests} requests)\n"
         )
     sys.stdout.write(f"{output} written: name it as calibration in the spec, and plan again\n")
+    if arguments.profile:
+        sys.stdout.write(f"{arguments.profile} written: it goes with {output}; name it as the pool's gpu\n")
     return 0
 
 

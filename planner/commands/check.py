@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
             groups=tuple(arguments.group or ()),
             first_port=arguments.first_port,
             dummy_weights=arguments.dummy_weights,
+            remeasure=arguments.remeasure,
             cancelled=interrupt,
         )
         place = (find_environment(arguments.engine_python), Path(arguments.logs).absolute())

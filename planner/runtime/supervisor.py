@@ -18,14 +18,15 @@ from pathlib import Path
 
 import psutil
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 TERM_S = 20.0
 KILL_S = 10.0
 
 
 def main() -> int:
     """Run the engine; its exit code comes back, or 1 when it could not start."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     order = json.loads(sys.stdin.readline())
@@ -39,6 +40,8 @@ def main() -> int:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Should this supervisor itself be killed, the engine is asked to end.
+                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
             )
         except OSError as error:
             log.write(f"{order['command'][0]} cannot be started: {error.strerror}\n".encode())

@@ -4,7 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 SPEC = """\
 version: 1
@@ -62,3 +65,15 @@ def profile(folder: Path, engine: Path, passes: int) -> "subprocess.CompletedPro
     words = ["--engine", "vllm-cpu", "--memory-gib", "2.6", "--price", "0.05", "--devices", "0", "1"]
     words += ["--prompts", "32", "128", "512", "--passes", str(passes), "--first-port", str(two_free_ports())]
     return muxplan(folder, engine, "profile", "engine", "talker", "writer", "-o", "cpu.yaml", *words)
+
+
+def engines_running(folder: Path) -> list[psutil.Process]:
+    """Engine processes that work in a folder or below and have not ended."""
+    return [p for p in psutil.process_iter() if _works_in(p, folder)]
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.Error):
+        line = " ".join(process.cmdline())
+        return ("VLLM::" in line or "vllm_launcher" in line) and Path(process.cwd()).is_relative_to(folder)
+    return False

@@ -1,52 +1,24 @@
 """The loop on this machine's own cores: tiny models, their measured steps, a plan, its export, and the check of it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import psutil
-import pytest
 import yaml
 
 from planner.runtime.environment import EngineEnvironment
-from tests.engine.pair import MODELS, SPEC, muxplan, profile, two_free_ports
+from tests.engine.pair import SPEC, engines_running, muxplan, two_free_ports
 
 WORKER_STEP = 0.20
 TPOT = 0.40
 ATTAINMENT = 0.10
 
 
-@pytest.fixture(scope="session")
-def planned(environment: EngineEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two tiny models, the profile of the cores, and a plan."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("two engines need two cores")
-    folder = tmp_path_factory.mktemp("loop")
-    (folder / "pair.yaml").write_text(SPEC)
-    for name, (like, layers, hidden) in MODELS.items():
-        done = muxplan(
-            folder, environment.python, "tiny-model", like, "-o", name, "--layers", layers, "--hidden", hidden
-        )
-        assert done.returncode == 0, done.stderr
-    done = profile(folder, environment.python, passes=2)
-    assert done.returncode == 0, done.stderr
-    done = muxplan(folder, environment.python, "plan", "pair.yaml", "-o", "plan.yaml")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def engines_running() -> list[str]:
-    """Command lines of engine processes that are still there (one that has ended but was not waited for has none)."""
-    lines = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if "VLLM::" in line or "vllm_launcher" in line]
-
-
 def checked(planned: Path, environment: EngineEnvironment) -> dict[str, Any]:
     done = muxplan(
         planned,
         environment.python,
-        *("check", "plan.yaml", "-o", "check.json", "--duration", "20", "--windows", "2", "--json"),
+        *("check", "plan.yaml", "-o", "check.json", "--duration", "15", "--windows", "3", "--remeasure", "--json"),
         *("--tolerance", str(TPOT), "--first-port", str(two_free_ports())),
     )
     assert done.returncode in (0, 1) and done.stdout, done.stderr
@@ -57,14 +29,16 @@ def checked(planned: Path, environment: EngineEnvironment) -> dict[str, Any]:
 
 
 def timing_faults(found: dict[str, Any]) -> list[str]:
-    """What was off by more than the machine's noise allows."""
+    """What was off by more than the machine's noise allows, against the steps measured between the windows: what else
+    runs on the cores then falls on both.
+    """
     faults = []
     for name, one in found["workloads"].items():
-        errors = one["error_fraction"]
+        errors = one["remeasured"]["error_fraction"]
         if abs(errors["tpot_ms"]) > TPOT or abs(errors["attainment"]) > ATTAINMENT:
             faults.append(f"{name}: {errors}")
     for name, group in found["groups"].items():
-        ratio = group["worker_step_ms_measured"] / group["worker_step_ms_predicted"]
+        ratio = group["worker_step_ms_measured"] / group["worker_step_ms_remeasured"]
         if abs(ratio - 1) > WORKER_STEP:
             faults.append(f"{name}: worker {ratio - 1:+.0%}")
     return faults
@@ -72,15 +46,11 @@ def timing_faults(found: dict[str, Any]) -> list[str]:
 
 def test_a_plan_holds_on_the_engine(planned: Path, environment: EngineEnvironment) -> None:
     found = checked(planned, environment)
-    faults = timing_faults(found)
-    if faults:
-        # Something else may have run on the cores: a wrong law is wrong twice.
-        found = checked(planned, environment)
-        assert not timing_faults(found), (faults, timing_faults(found))
+    assert not timing_faults(found), timing_faults(found)
     assert {name: one["requests"] > 20 for name, one in found["workloads"].items()} == {"talk": True, "write": True}
     for group in found["groups"].values():
         assert group["kv_tokens_measured"] == group["kv_tokens_predicted"] > 0
-    assert engines_running() == []
+    assert engines_running(planned) == []
 
 
 def test_a_profile_that_is_twice_too_quick_is_found_out(planned: Path, environment: EngineEnvironment) -> None:
@@ -102,4 +72,4 @@ def test_a_profile_that_is_twice_too_quick_is_found_out(planned: Path, environme
     assert done.returncode == 1, done.stdout
     assert "did NOT hold" in done.stdout and "write: TPOT p50" in done.stdout
     assert "Not checked: talk@cores/talker/fp32/tp1pp1ep1#0" in done.stdout
-    assert engines_running() == []
+    assert engines_running(planned) == []

@@ -99,6 +99,7 @@ def words(text: str) -> list[str]:
 def test_hostile_workloads_are_data_or_refused(plan: Plan, name: str) -> None:
     data = plan.model_dump(mode="json")
     data["routes"] = {name: data["routes"]["chat"]}
+    data["workloads"] = {name: data["workloads"]["chat"]}
     for target in TARGETS:
         files, _ = exported_files(Plan.model_validate(data), target)
         holding = [text for text in files.values() if json.dumps(name) in text]

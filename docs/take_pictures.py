@@ -1,5 +1,9 @@
-"""Takes the pictures of the README from the real pages (Chromium and playwright): `python docs/take_pictures.py`."""
+"""Takes pictures of the real pages in Chromium (needs playwright).
 
+`python docs/take_pictures.py` takes those of the README; with `--all FOLDER` every page, at 1280 and 1920 px, light and dark.
+"""
+
+import argparse
 import os
 import shutil
 import subprocess
@@ -7,71 +11,164 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "docs" / "pictures"
+README_PICTURES = ("plan", "what-if", "simulate")
 PORT = 8655
 ADDRESS = f"http://127.0.0.1:{PORT}"
-WAIT_MS = 180_000
-SETTLE_MS = 2_500
+WAIT_MS = 240_000
+SETTLE_MS = 2_000
+HEIGHT = 900
+NARROW_PX, WIDE_PX = 1280, 1920
+NO_PLAN = '?spec=chat_fleet.yaml&set={"cluster.pools.h100.max_nodes":1}'
+
+Shoot = Callable[[str], None]
 
 
 def main() -> None:
-    """Serve the examples, walk through the pages, and write one picture each."""
-    FOLDER.mkdir(exist_ok=True)
+    """Serve the examples, walk through the pages, and write a picture of each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", metavar="FOLDER", type=Path, help="every page, two widths, light and dark")
+    folder = parser.parse_args().all
+    with _served(), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        if folder is None:
+            _walk(browser, ROOT / "docs" / "pictures", (NARROW_PX, "light"), README_PICTURES)
+        else:
+            for look in ((width, scheme) for width in (NARROW_PX, WIDE_PX) for scheme in ("light", "dark")):
+                _walk(browser, folder / f"{look[0]}-{look[1]}", look, None)
+        browser.close()
+
+
+@contextmanager
+def _served() -> Iterator[None]:
     program = [sys.executable, "-m", "planner.cli", "ui", str(ROOT / "examples"), "--port", str(PORT)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as server:
         try:
-            _wait()
-            with sync_playwright() as playwright:
-                found = shutil.which("chromium") or shutil.which("google-chrome")
-                browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-                _walk(browser)
-                browser.close()
+            while not _answers():
+                time.sleep(0.3)
+            yield
         finally:
             os.killpg(server.pid, 15)
 
 
-def _wait() -> None:
-    while True:
-        try:
-            with urllib.request.urlopen(f"{ADDRESS}/_stcore/health", timeout=1.0):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.3)
+def _answers() -> bool:
+    try:
+        with urllib.request.urlopen(f"{ADDRESS}/_stcore/health", timeout=1.0):
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
 
 
-def _walk(browser: Any) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+def _walk(browser: Any, folder: Path, look: tuple[int, str], wanted: tuple[str, ...] | None) -> None:
+    """Go through the pages in a fresh session; pictures that are not wanted are not taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    width, scheme = look
+    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, color_scheme=scheme)
+    page = context.new_page()
     page.set_default_timeout(WAIT_MS)
+
+    def shoot(name: str) -> None:
+        if wanted is None or name in wanted:
+            _picture(page, folder / f"{name}.png", width)
+
     page.goto(ADDRESS)
-    page.get_by_test_id("stBaseButton-primary").filter(has_text="Plan").click()
+    _plan(page, shoot)
+    _what_if(page, shoot)
+    if wanted is None:
+        _go(page, "Compare")
+        page.get_by_text("What changes").wait_for()
+        shoot("compare")
+    _simulate(page, shoot)
+    if wanted is None:
+        _profiles(page, shoot)
+        _export(page, shoot)
+        page.goto(f"{ADDRESS}/{NO_PLAN}")
+        _press(page, "Plan")
+        page.get_by_text("There is no plan.").wait_for()
+        shoot("no-plan")
+    context.close()
+
+
+def _go(page: Any, name: str) -> None:
+    page.get_by_role("link", name=name).click()
+    page.get_by_role("heading", name=name, exact=True).wait_for()
+
+
+def _press(page: Any, name: str) -> None:
+    page.get_by_test_id("stBaseButton-primary").filter(has_text=name).click()
+
+
+def _plan(page: Any, shoot: Shoot) -> None:
+    page.get_by_text("Workloads: what must be served").wait_for()
+    shoot("scenario")
+    _press(page, "Plan")
     page.get_by_text("Where everything runs").wait_for()
     page.get_by_text("The scenario: what must be served").click()
-    _shoot(page, "plan")
-    page.get_by_role("link", name="What if").click()
-    page.get_by_role("button", name="Plan 7 variants").click()
-    page.get_by_test_id("stVegaLiteChart").nth(1).wait_for()
-    _shoot(page, "what_if")
-    page.get_by_role("link", name="Simulate").click()
-    page.get_by_test_id("stBaseButton-primary").filter(has_text="Simulate").click()
+    shoot("plan")
+    page.get_by_role("button", name="Keep to compare").click()
+    page.get_by_text("Kept as").first.wait_for()
+
+
+def _what_if(page: Any, shoot: Shoot) -> None:
+    _go(page, "What if")
+    handle = page.get_by_test_id("stSlider").filter(has_text="All traffic ×").get_by_role("slider")
+    handle.focus()
+    for _ in range(10):
+        handle.press("ArrowRight")
+    page.get_by_text("against the scenario as it stands").wait_for()
+    page.get_by_role("button", name="Keep to compare").click()
+    page.get_by_text("Kept as").last.wait_for()
+    for study in ("tornado", "pareto"):
+        page.locator(f".st-key-{study}-go button").click()
+        page.locator(f".st-key-{study}-csv").wait_for()
+    shoot("what-if")
+
+
+def _simulate(page: Any, shoot: Shoot) -> None:
+    _go(page, "Simulate")
+    _press(page, "Simulate")
     page.get_by_test_id("stVegaLiteChart").nth(4).wait_for()
-    _shoot(page, "simulate")
+    shoot("simulate")
 
 
-def _shoot(page: Any, name: str) -> None:
+def _profiles(page: Any, shoot: Shoot) -> None:
+    _go(page, "Profiles")
+    page.get_by_test_id("stVegaLiteChart").nth(1).wait_for()
+    shoot("profiles-kernels")
+    page.get_by_role("tab", name="One deployment").click()
+    page.get_by_role("button", name="Estimate").click()
+    page.get_by_text("TTFT mean").wait_for()
+    shoot("profiles-deployment")
+    for tab in ("Interference", "Catalogue"):
+        page.get_by_role("tab", name=tab).click()
+        shoot(f"profiles-{tab.lower()}")
+
+
+def _export(page: Any, shoot: Shoot) -> None:
+    _go(page, "Export and check")
+    page.get_by_role("button", name="files as ZIP").wait_for()
+    shoot("export")
+    page.get_by_role("tab", name="Check").click()
+    page.get_by_text("Seconds of traffic").wait_for()
+    shoot("check")
+
+
+def _picture(page: Any, path: Path, width: int) -> None:
     """The whole page: Streamlit scrolls inside, so the window is made as high as what it holds."""
     page.wait_for_timeout(SETTLE_MS)
     height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
-    page.set_viewport_size({"width": 1280, "height": height})
+    page.set_viewport_size({"width": width, "height": max(HEIGHT, height)})
     page.wait_for_timeout(SETTLE_MS)
-    page.screenshot(path=FOLDER / f"{name}.png")
-    page.set_viewport_size({"width": 1280, "height": 900})
+    page.screenshot(path=path)
+    page.set_viewport_size({"width": width, "height": HEIGHT})
 
 
 if __name__ == "__main__":

@@ -22,9 +22,13 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks -s
 
 # What reads the exports in tests; tests without it are skipped.
-parsers:
-	test -x .venv-parsers/bin/python || $(PYTHON) -m venv .venv-parsers
-	.venv-parsers/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/integration/export_parsers.txt
+PARSERS := tests/integration/export_parsers
+parsers: .venv-parsers/.installed
+
+.venv-parsers/.installed: $(PARSERS).txt $(PARSERS)_constraints.txt
+	@test -x .venv-parsers/bin/python || $(PYTHON) -m venv .venv-parsers
+	.venv-parsers/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(PARSERS)_constraints.txt --requirement $(PARSERS).txt
+	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "muxplan needs Python 3.11 or newer; say PYTHON=/path/to/python3.11"; exit 1; }

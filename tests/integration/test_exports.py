@@ -98,7 +98,8 @@ def words(text: str) -> list[str]:
 @pytest.mark.parametrize("name", ["a; rm -rf ~ #", "$(x)", "../x", "x" * 300])
 def test_hostile_workloads_are_data_or_refused(plan: Plan, name: str) -> None:
     data = plan.model_dump(mode="json")
-    data["routes"] = {name: data["routes"]["chat"]}
+    for part in ("routes", "workloads"):
+        data[part] = {name: data[part]["chat"]}
     for target in TARGETS:
         files, _ = exported_files(Plan.model_validate(data), target)
         holding = [text for text in files.values() if json.dumps(name) in text]

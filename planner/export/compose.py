@@ -13,6 +13,8 @@ from planner.export.yaml_text import one_text
 
 PORT = 8000
 MODEL_FOLDER = "/model"
+DRAIN_S, GRACE_S = 100, 120
+"""vLLM drops what it works on when it is stopped, unless it is given time to finish."""
 HEADER = """\
 # Node {node}: docker compose -f {file} up -d
 # routes.json says which share of every workload goes to which replica: a router in front has to do that.
@@ -42,7 +44,7 @@ def _project(launched: Launches, label: str, here: list[Launch]) -> dict[str, An
 
 
 def _config(one: Launch) -> str:
-    settings = vllm.settings(one, PORT)
+    settings = {**vllm.settings(one, PORT), "shutdown-timeout": DRAIN_S}
     return one_text(settings | {"model": MODEL_FOLDER} if one.local else settings)
 
 
@@ -58,7 +60,9 @@ def _service(one: Launch, device: Device) -> dict[str, Any]:
         "shm_size": "16gb",
         "healthcheck": {**health, "start_period": f"{one.start_s}s"},
         "restart": "unless-stopped",
-        "stop_grace_period": "120s",
+        "stop_grace_period": f"{GRACE_S}s",
+        "security_opt": ["no-new-privileges:true"],
+        "cap_drop": ["ALL"],
         **_gpus(one, device),
     }
 
@@ -78,7 +82,7 @@ def _gpus(one: Launch, device: Device) -> dict[str, Any]:
             "environment": {**token, **vllm.environment(one)},
             "devices": ["/dev/kfd", "/dev/dri"],
             "group_add": ["video"],
-            "security_opt": ["seccomp=unconfined"],
+            "security_opt": ["no-new-privileges:true", "seccomp=unconfined"],
         }
     ids = [str(index) for index in one.gpu_indices]
     reserved = {"driver": "nvidia", "device_ids": ids, "capabilities": ["gpu"]}

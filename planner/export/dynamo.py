@@ -58,15 +58,14 @@ def _worker(launched: Launches, label: str, copies: Sequence[Launch], device: De
 
 
 def _engine(one: Launch, device: Device) -> Object:
-    gpus = pods.gpu_resources(one, device)
     return {
         "name": "main",
         "image": IMAGE,
         "command": ["python3", "-m", "dynamo.vllm"],
         "args": [*flags(one), *(["--embedding-worker"] if one.arguments.get("runner") == "pooling" else [])],
-        "env": [pods.token(), {"name": "DYN_SYSTEM_PORT", "value": str(SYSTEM_PORT)}],
-        "resources": {"limits": gpus, "requests": gpus},
-        "volumeMounts": [pods.SHARED_MEMORY],
+        "env": [*pods.environment(), {"name": "DYN_SYSTEM_PORT", "value": str(SYSTEM_PORT)}],
+        "resources": pods.resources(one, device),
+        "volumeMounts": list(pods.MOUNTS),
         "startupProbe": {
             "httpGet": {"path": "/health", "port": SYSTEM_PORT},
             "timeoutSeconds": pods.PROBE_TIMEOUT_S,

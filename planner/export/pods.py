@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from planner.export import vllm
@@ -15,6 +16,11 @@ PROBE_S = 10
 PROBE_TIMEOUT_S = 10
 """The server answers /health from the loop that tokenises prompts: a busy one takes its time."""
 SECRET = "hugging-face"
+LEAVE_S, DRAIN_S, GRACE_S = 15, 90, 120
+"""A pod that goes still gets requests until every router has heard of it. Then vLLM has time to finish its work, which
+it drops otherwise. Both fit into the grace period."""
+DISK_SLACK = 1.2
+CACHE = "/cache"
 
 Object = dict[str, Any]
 
@@ -50,7 +56,7 @@ def config_map(name: str, one: Launch) -> Object:
 def config_text(one: Launch) -> str:
     """vLLM's config file as a pod reads it; ExportError for a model that lies on the machine that planned."""
     needs_no_local_files(one, "a pod")
-    return one_text(vllm.settings(one, PORT))
+    return one_text({**vllm.settings(one, PORT), "shutdown-timeout": DRAIN_S})
 
 
 def template(launched: Launches, name: str, copies: Sequence[Launch]) -> Object:
@@ -75,9 +81,11 @@ def pod(launched: Launches, name: str, copies: Sequence[Launch], container: Obje
             {"name": "config", "configMap": {"name": name}},
             # Tensor-parallel ranks exchange data through shared memory.
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}},
+            # A container that starts again does not load its model anew.
+            {"name": "cache", "emptyDir": {}},
         ],
         "securityContext": {"seccompProfile": {"type": device.seccomp}},
-        "terminationGracePeriodSeconds": 120,
+        "terminationGracePeriodSeconds": GRACE_S,
         "automountServiceAccountToken": False,
         # A Service called vllm would set VLLM_PORT, which vLLM takes for its own.
         "enableServiceLinks": False,
@@ -87,36 +95,46 @@ def pod(launched: Launches, name: str, copies: Sequence[Launch], container: Obje
 
 def server(one: Launch, device: Device, name: str = "engine") -> Object:
     """The container of vLLM's OpenAI server."""
-    gpus = gpu_resources(one, device)
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": PROBE_TIMEOUT_S}
     return {
         "name": name,
         "image": device.image,
         "args": ["--config", "/etc/muxplan/vllm.yaml"],
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": {"limits": gpus, "requests": gpus},
-        "env": [token()],
-        "volumeMounts": [{"name": "config", "mountPath": "/etc/muxplan", "readOnly": True}, SHARED_MEMORY],
+        "resources": resources(one, device),
+        "env": environment(),
+        "volumeMounts": [{"name": "config", "mountPath": "/etc/muxplan", "readOnly": True}, *MOUNTS],
         "startupProbe": {**health, **start_budget(one)},
         "readinessProbe": {**health, "periodSeconds": 5},
         "livenessProbe": {**health, "periodSeconds": PROBE_S, "failureThreshold": 6},
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_S}}},
         "securityContext": CONTAINER_SECURITY,
     }
 
 
-SHARED_MEMORY = {"name": "shm", "mountPath": "/dev/shm"}
+MOUNTS = ({"name": "shm", "mountPath": "/dev/shm"}, {"name": "cache", "mountPath": CACHE})
 CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-def gpu_resources(one: Launch, device: Device) -> dict[str, str]:
-    """The replica's GPUs as the device plugin counts them."""
-    return {device.resource: str(len(one.gpu_indices))}
+def resources(one: Launch, device: Device) -> Object:
+    """The replica's GPUs as the device plugin counts them; a core for each process (server, scheduler, a worker for
+    every GPU), without which the GPU waits; and disk for the checkpoint.
+    """
+    gpus = {device.resource: str(len(one.gpu_indices))}
+    disk = f"{ceil(DISK_SLACK * one.checkpoint_bytes / 2**30)}Gi"
+    return {
+        "limits": gpus,
+        "requests": {**gpus, "cpu": str(2 + len(one.gpu_indices)), "ephemeral-storage": disk},
+    }
 
 
-def token() -> Object:
-    """The variable with the Hugging Face token, from a Secret that need not exist."""
+def environment() -> list[Object]:
+    """The Hugging Face token, from a Secret that need not exist, and where downloads go."""
     secret = {"name": SECRET, "key": "token", "optional": True}
-    return {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}
+    return [
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}},
+        {"name": "HF_HOME", "value": f"{CACHE}/huggingface"},
+    ]
 
 
 def start_budget(one: Launch) -> dict[str, int]:

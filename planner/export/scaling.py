@@ -10,10 +10,12 @@ from planner.export.yaml_text import several_text
 PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 HPA_HEADER = """\
-# The metrics API has to serve vllm:num_requests_running for pods (prometheus-adapter does it).
+# The metrics API has to serve vllm:num_requests_running for pods, under this name (prometheus-adapter with a rule that
+# renames it needs that name here).
 """
 KEDA_HEADER = """\
-# serverAddress is that of a Prometheus that scrapes port http of the pods labelled app.kubernetes.io/part-of: muxplan.
+# serverAddress is that of a Prometheus that scrapes port http of the pods labelled app.kubernetes.io/part-of: muxplan,
+# and labels what it finds with the name of the pod; where several namespaces run the plan, add namespace to the query.
 """
 
 
@@ -52,7 +54,8 @@ def _hpa(label: str, limits: Mapping[str, int], in_flight: float) -> Object:
 
 
 def _keda(label: str, limits: Mapping[str, int], in_flight: float) -> Object:
-    chosen = f'{{pod=~"{label}-.*"}}'
+    # Names of pods end in the hash of their ReplicaSet and one of their own: no queue's name may match another's pods.
+    chosen = f'{{pod=~"{label}-[a-z0-9]+-[a-z0-9]{{5}}"}}'
     trigger = {
         "type": "prometheus",
         "metadata": {

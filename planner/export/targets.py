@@ -12,6 +12,8 @@ from planner.plan_file import Plan
 from profiles.catalogue_files import nearest
 
 MANIFEST = "muxplan-export.json"
+ON_CORES = ("vllm", "ray-serve")
+"""Targets that can run an engine on processor cores."""
 
 
 def exported_files(
@@ -26,6 +28,10 @@ def exported_files(
     launched = launches_of(plan, folder)
     if not launched.launches:
         raise ExportError("the plan has no model that an engine can run: all are known only by measurement.")
+    if target not in ON_CORES and any(one.device == "cpu" for one in launched.launches):
+        raise ExportError(
+            f"the plan runs on processor cores, and {target} on GPUs only: {', '.join(ON_CORES)} do both."
+        )
     found = TARGETS[target](launched)
     if autoscaler is not None:
         if target != "kubernetes":

@@ -90,7 +90,7 @@ def said(body: bytes, secret: str | None) -> str:
     try:
         data = json.loads(text)
         inner = data.get("error", data)
-        text = str(inner.get("message", "")) if isinstance(inner, dict) else str(inner)
+        text = str(inner.get("message", inner.get("detail", ""))) if isinstance(inner, dict) else str(inner)
     except (ValueError, AttributeError, RecursionError):
         text = "" if "<html" in text.lower() else text
     if secret:

@@ -145,9 +145,10 @@ def test_docker_compose_takes_the_files(parsers: Path, tmp_path: Path) -> None:
 
 def test_ray_serve_takes_the_config(parsers: Path) -> None:
     configs = [yaml.safe_load(files["serve.yaml"]) for files in exported("ray-serve")]
+    # The public ray.serve.llm wants an engine installed; the config class itself does not.
     program = """
 import json, sys
-from ray.serve.llm import LLMConfig
+from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.serve.schema import ServeDeploySchema
 for config in json.load(sys.stdin):
     assert len(ServeDeploySchema.model_validate(config).applications) == len(config["applications"])
@@ -169,6 +170,8 @@ from kubernetes.client import ApiClient, models
 for name in dir(kserve):
     if name.startswith(("V1alpha1", "V1beta1")):
         setattr(models, name, getattr(kserve, name))
+# KServe's generator writes this one out in full.
+models.K8sIoApiAppsV1DeploymentStrategy = models.V1DeploymentStrategy
 class Response:
     def __init__(self, data):
         self.data = json.dumps(data)

@@ -17,6 +17,7 @@ from planner.export.targets import MANIFEST, TARGETS, exported_files, write_expo
 from planner.plan_file import Plan
 from planner.plan_io import read_plan
 from profiles.errors import PlanningError
+from tests.core_pair import plan_pair, write_configs
 from tests.small_spec import written
 
 HOSTILE = ["a; rm -rf ~ #", "$(touch pwned)", "../../x", "x" * 300, "new\nline", "`id`", "ünïcode", "-o"]
@@ -98,8 +99,8 @@ def words(text: str) -> list[str]:
 @pytest.mark.parametrize("name", ["a; rm -rf ~ #", "$(x)", "../x", "x" * 300])
 def test_hostile_workloads_are_data_or_refused(plan: Plan, name: str) -> None:
     data = plan.model_dump(mode="json")
-    data["routes"] = {name: data["routes"]["chat"]}
-    data["workloads"] = {name: data["workloads"]["chat"]}
+    for part in ("routes", "workloads"):
+        data[part] = {name: data[part]["chat"]}
     for target in TARGETS:
         files, _ = exported_files(Plan.model_validate(data), target)
         holding = [text for text in files.values() if json.dumps(name) in text]
@@ -158,6 +159,30 @@ def test_refusals(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(ExportError, match=r"precious\.txt"):
         write_export({"a.yaml": "x: 1\n"}, tmp_path)
+
+
+def test_ray_serve_on_cores_asks_for_cores_and_says_where_the_models_lie(tmp_path: Path) -> None:
+    write_configs(tmp_path)
+    plan = read_plan(plan_pair(tmp_path))
+    files, _ = exported_files(plan, "ray-serve", tmp_path)
+    head = files["serve.yaml"].split("http_options:")[0]
+    assert str(tmp_path / "talker") in head and str(tmp_path / "writer") in head
+    for application in yaml.safe_load(files["serve.yaml"])["applications"]:
+        (model,) = application["args"]["llm_configs"]
+        assert "accelerator_type" not in model and model["accelerator_config"] == {"kind": "cpu"}
+        assert model["placement_group_config"]["bundles"] == [{"CPU": 1}]
+        assert model["runtime_env"]["env_vars"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+        # The plan's two cores are both taken by engines: nothing else may ask for one.
+        assert model["deployment_config"]["ray_actor_options"] == {"num_cpus": 0}
+        assert application["args"]["ingress_deployment_config"]["ray_actor_options"] == {"num_cpus": 0}
+    data = plan.model_dump(mode="json")
+    group = data["groups"][0]
+    group["tp"], group["gpu_ids"] = 2, [{"node": group["gpu_ids"][0]["node"], "index": index} for index in (0, 1)]
+    with pytest.raises(ExportError, match="binds no replica to cores"):
+        exported_files(Plan.model_validate(data), "ray-serve", tmp_path)
+    for target in set(TARGETS) - {"vllm", "ray-serve"}:
+        with pytest.raises(ExportError, match="processor cores"):
+            exported_files(plan, target, tmp_path)
 
 
 def test_an_export_replaces_its_own_files_only(tmp_path: Path) -> None:

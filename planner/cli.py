@@ -162,7 +162,9 @@ def _add_ui(commands: "Commands[argparse.ArgumentParser]", common: argparse.Argu
 def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("check", parents=[common], help="run a plan for real and compare")
     parser.add_argument("plan", metavar="PLAN", help="plan file")
-    parser.add_argument("--on", choices=("vllm",), default="vllm", help="start the plan's engines on this machine")
+    parser.add_argument(
+        "--on", choices=("vllm", "kernels"), default="vllm", help="the plan's engines, or its steps as kernels of torch"
+    )
     parser.add_argument(
         "-o", "--output", metavar="CHECK.json", help="write the result there (muxplan calibrate reads it)"
     )
@@ -175,6 +177,12 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     parser.add_argument("--node", metavar="NAME", help="start the groups of this node; default: the first")
     parser.add_argument("--group", action="append", metavar="ID", help="start this group only (may be repeated)")
     parser.add_argument("--dummy-weights", action="store_true", help="config without weights: vLLM makes them up")
+    kernels = parser.add_argument_group("on kernels")
+    kernels.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
+    kernels.add_argument("--cores", type=_index, nargs="+", default=[0], metavar="N", help="with cpu; default core 0")
+    kernels.add_argument("--kernels", metavar="DIR", help="tables of muxplan profile kernels; else measured first")
+    kernels.add_argument("--steps", type=_count, default=12, metavar="N", help="steps run for a group; default 12")
+    kernels.add_argument("--time-limit", type=_positive, default=600.0, metavar="S", help="of measuring; default 600 s")
     _add_engine_options(parser)
 
 

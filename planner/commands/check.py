@@ -7,6 +7,7 @@ from pathlib import Path
 from planner.check.check_vllm import CheckOptions, check_on_vllm
 from planner.check.render import render_check
 from planner.check.result import CheckResult
+from planner.commands import check_kernels
 from planner.files import atomic_write_text, check_writable
 from planner.plan_io import read_plan
 from planner.progress import Progress, interruptible, line_writer
@@ -20,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Check; 0 when the plan held, 1 when it did not or an engine failed."""
     if arguments.output:
         check_writable(Path(arguments.output))
+    if arguments.on == "kernels":
+        return check_kernels.run(arguments)
     path = Path(arguments.plan)
     plan = read_plan(path)
     with interruptible("stopping the engines (Ctrl-C again ends at once)") as interrupt:

@@ -165,9 +165,9 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     level = parser.add_mutually_exclusive_group()
     level.add_argument(
         "--on",
-        choices=("vllm", "simulator"),
+        choices=("vllm", "kernels", "simulator"),
         default="vllm",
-        help="vllm (default): start the plan's engines on this machine; simulator: fresh draws of its traffic",
+        help="vllm (default): the plan's engines; kernels: its steps as kernels of torch; simulator: fresh draws",
     )
     level.add_argument("--endpoint", metavar="URL", help="a running service with the API of OpenAI instead")
     parser.add_argument(
@@ -193,6 +193,12 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
         "--remeasure", action="store_true", help="vllm: measure the steps again between the windows, and what they give"
     )
     parser.add_argument("--dummy-weights", action="store_true", help="config without weights: vLLM makes them up")
+    kernels = parser.add_argument_group("on kernels")
+    kernels.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
+    kernels.add_argument("--cores", type=_index, nargs="+", default=[0], metavar="N", help="with cpu; default core 0")
+    kernels.add_argument("--kernels", metavar="DIR", help="tables of muxplan profile kernels; else measured first")
+    kernels.add_argument("--steps", type=_count, default=12, metavar="N", help="steps run for a group; default 12")
+    kernels.add_argument("--time-limit", type=_positive, default=600.0, metavar="S", help="of measuring; default 600 s")
     _add_engine_options(parser)
 
 

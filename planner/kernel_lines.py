@@ -29,19 +29,20 @@ MOST_BYTES = {"collective": 2**26, "copy": 2**28}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """The models whose curves are measured, how they are split and stored, and how far the sizes go."""
+    """How far the sizes go: tokens of a step, sequences of a step, tokens of a sequence."""
 
-    models: Sequence[str]
-    tps: Sequence[int]
-    quantizations: Sequence[str]
     max_tokens: int
     max_batch: int
     max_context: int
 
 
-def kernel_lines(extent: Extent, gpu: Gpu, devices: int) -> list[Line]:
-    """The lines to measure on a machine with so many such devices; ProfileError when no model can run on it."""
-    asked = list(dict.fromkeys(one for model in extent.models for one in _asked(extent, gpu, model)))
+def kernel_lines(extent: Extent, deployments: Sequence[Deployment], devices: int) -> list[Line]:
+    """The lines to measure for deployments on a machine with so many such devices.
+
+    ProfileError when the device cannot run one of them.
+    """
+    gpu = deployments[0].gpu
+    asked: list[Asked] = list(dict.fromkeys(one for each in deployments for one in curves_asked(each)))
     ranks = [2**power for power in range(1, devices.bit_length()) if 2**power <= devices]
     asked = [one for one in asked if one[0] in MEASURED and one[0] != "collective"]
     asked += [("collective", (operation, count)) for count in ranks for operation in COLLECTIVES]
@@ -51,21 +52,23 @@ def kernel_lines(extent: Extent, gpu: Gpu, devices: int) -> list[Line]:
     return [line for line in fitting if line.high > line.low]
 
 
-def _asked(extent: Extent, gpu: Gpu, model: str) -> list[Asked]:
-    architecture = load_model(model)
-    found: list[Asked] = []
-    for quantization in extent.quantizations or (str(architecture.dtype),):
-        for tp in extent.tps:
-            deployment = Deployment(
-                model=architecture,
-                gpu=gpu,
-                engine=load_engine("vllm"),
-                quantization=_quantization(quantization),
-                kv_dtype=KvDtype(gpu.half_precision),
-                tp=tp,
-            )
-            found += curves_asked(deployment)
-    return found
+def model_deployments(
+    gpu: Gpu, models: Sequence[str], tps: Sequence[int], quantizations: Sequence[str]
+) -> list[Deployment]:
+    """Models of the catalogue split and stored in each of those ways (by default as they are published)."""
+    return [
+        Deployment(
+            model=architecture,
+            gpu=gpu,
+            engine=load_engine("vllm"),
+            quantization=_quantization(quantization),
+            kv_dtype=KvDtype(gpu.half_precision),
+            tp=tp,
+        )
+        for architecture in map(load_model, models)
+        for quantization in quantizations or (str(architecture.dtype),)
+        for tp in tps
+    ]
 
 
 def _quantization(name: str) -> Quantization:

@@ -26,6 +26,7 @@ from profiles.import_csv import US_PER_S, read_csv
 from profiles.import_tables import Imported, build_tables
 from profiles.kernel_kinds import KINDS
 from profiles.kernel_store import write_tables
+from profiles.step_time import Deployment
 
 POINT_S = 0.1
 """How long a point is measured, warm-up not counted."""
@@ -37,12 +38,16 @@ POINTS_FILE, GPU_FILE = "points.csv", "gpu.yaml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to measure: until no error beyond the target is expected between points, or the time is up."""
+    """How to measure: until no error beyond the target is expected between points, or the time is up.
+
+    `deployments` are those whose curves are wanted, on the device that is found here.
+    """
 
     python: Path
     device: Device
     cores: Sequence[int]
     gpu: str | None
+    deployments: Callable[[Gpu], Sequence[Deployment]]
     extent: Extent
     target_fraction: float
     time_limit_s: float
@@ -113,7 +118,7 @@ def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[
         described = journal.rows[0]
         gpu = described_gpu(described, settings.device, settings.gpu)
         grid = AdaptiveGrid(
-            lines=kernel_lines(settings.extent, gpu, _ranks(described, settings)),
+            lines=kernel_lines(settings.extent, settings.deployments(gpu), _ranks(described, settings)),
             gpu=gpu,
             target_fraction=settings.target_fraction,
         )

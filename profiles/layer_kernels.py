@@ -9,6 +9,7 @@ from profiles.collectives import Interconnect
 from profiles.efficiency import DeviceCurves
 from profiles.evidence import Evidence
 from profiles.kernel_curves import Curve
+from profiles.kernel_kinds import Key
 from profiles.kernel_table import KernelTables
 from profiles.models import LatentAttention, MixtureOfExperts, ModelArchitecture
 from profiles.precision import Quantization, matrix_bytes
@@ -21,12 +22,18 @@ LOGIT_PASSES_BYTES = 12.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A kernel that runs `repeats` times a step: `seconds(T)` of one run with T tokens, and how they are known."""
+    """A kernel that runs `repeats` times a step: `seconds(T)` of one run with T tokens, and how they are known.
+
+    `measured`: the table and key of the curve it is read from, at `token_factor` times the tokens; None when it is
+    scaled.
+    """
 
     name: str
     repeats: float
     evidence: Callable[[float], Evidence]
     seconds: Callable[[FloatArray], FloatArray]
+    measured: tuple[str, Key] | None = None
+    token_factor: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +147,13 @@ def _experts(rank: Rank, moe: MixtureOfExperts, layers: int) -> Kernel:
     form = rank.experts
     curve = _measured_experts(rank, moe)
     if curve is not None:
-        return _from_curve("experts", layers, curve, lambda tokens: tokens * rank.dp)
+        kernel = _from_curve("experts", layers, curve, ("moe", _experts_key(rank, moe)))
+        return replace(
+            kernel,
+            evidence=lambda tokens: kernel.evidence(tokens * rank.dp),
+            seconds=lambda tokens: kernel.seconds(tokens * rank.dp),
+            token_factor=rank.dp,
+        )
     roof, imbalance = rank.curves.moe(form.operand, form.moe_fit)
     expert_bytes = matrices * matrix_bytes(form.quantization, max(round(width), 1), hidden)
     row_bytes = hidden * (form.input_bytes + 2.0) + width * (form.input_bytes + 4.0)
@@ -157,21 +170,19 @@ def _experts(rank: Rank, moe: MixtureOfExperts, layers: int) -> Kernel:
 
 def _measured_experts(rank: Rank, moe: MixtureOfExperts) -> Curve | None:
     """The measured curve of this rank's experts (gated ones were measured), None when there is none."""
-    operand = MEASURED_AS.get(rank.experts.quantization)
-    if rank.tables is None or operand is None or not rank.model.gated_mlp:
+    if rank.tables is None or rank.experts.quantization not in MEASURED_AS or not rank.model.gated_mlp:
         return None
+    return rank.tables.moe(_experts_key(rank, moe))
+
+
+def _experts_key(rank: Rank, moe: MixtureOfExperts) -> Key:
     shape = (rank.model.hidden_size, moe.expert_intermediate_size, moe.experts_per_token, moe.experts)
-    return rank.tables.moe((operand, *shape, max(rank.tp // rank.ep, 1), rank.ep))
+    return (MEASURED_AS[rank.experts.quantization], *shape, max(rank.tp // rank.ep, 1), rank.ep)
 
 
-def _from_curve(name: str, repeats: float, curve: Curve, size: Callable[[FloatArray], FloatArray]) -> Kernel:
-    """A kernel that is read from a measured curve at `size(tokens)`."""
-    return Kernel(
-        name=name,
-        repeats=repeats,
-        evidence=lambda tokens: curve.evidence(float(size(np.asarray(tokens)))),
-        seconds=lambda tokens: curve.read(size(tokens)),
-    )
+def _from_curve(name: str, repeats: float, curve: Curve, measured: tuple[str, Key]) -> Kernel:
+    """A kernel that is read from a measured curve at the tokens of the step."""
+    return Kernel(name=name, repeats=repeats, evidence=curve.evidence, seconds=curve.read, measured=measured)
 
 
 def _scaled(rank: Rank) -> Callable[[float], Evidence]:
@@ -220,7 +231,7 @@ def _norms(rank: Rank, layers: int) -> Kernel:
     operand = MEASURED_AS[Quantization(rank.curves.gpu.half_precision)]
     curve = rank.tables.norm(operand, rank.model.hidden_size) if rank.tables else None
     if curve is not None:
-        return _from_curve("norms", 2 * layers, curve, lambda tokens: tokens)
+        return _from_curve("norms", 2 * layers, curve, ("norm", (operand, rank.model.hidden_size)))
     return _elementwise(rank, "norms", 2 * layers, 4 * ACTIVATION_BYTES * rank.model.hidden_size)
 
 
@@ -238,7 +249,7 @@ def _gemm(rank: Rank, name: str, shape: tuple[float, float], repeats: float, for
     outputs, inputs = max(round(shape[0]), 1), max(round(shape[1]), 1)
     curve = _measured_gemm(rank, (outputs, inputs), form)
     if curve is not None:
-        return _from_curve(name, repeats, curve, lambda tokens: tokens)
+        return _from_curve(name, repeats, curve, ("gemm", (MEASURED_AS[form.quantization], outputs, inputs)))
     roof = rank.curves.gemm(form.operand, form.gemm_fit)
     weight_bytes = matrix_bytes(form.quantization, outputs, inputs) / (outputs * inputs)
 

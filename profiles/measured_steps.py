@@ -97,7 +97,7 @@ class DeviceProfile(MeasuredPart):
 def load_device(path: Path) -> DeviceProfile | Gpu:
     """The device profile, or the GPU alone, of a file; ProfileError when it cannot be read or does not fit."""
     payload = read_mapping(path)
-    return checked(payload, DeviceProfile if "gpu" in payload else Gpu, str(path))
+    return checked(payload, DeviceProfile, str(path)) if "gpu" in payload else checked(payload, Gpu, str(path))
 
 
 def find_steps(

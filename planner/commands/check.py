@@ -10,6 +10,7 @@ from planner.check.check_simulator import check_on_simulator
 from planner.check.check_vllm import CheckOptions, check_on_vllm
 from planner.check.render import render_check
 from planner.check.result import CheckResult
+from planner.commands import check_kernels
 from planner.files import atomic_write_text, check_writable
 from planner.plan_file import Plan
 from planner.plan_io import read_plan
@@ -26,8 +27,9 @@ LEVELS = {
     "node": ("vllm",),
     "dummy_weights": ("vllm",),
     "remeasure": ("vllm",),
-    "engine_python": ("vllm",),
-    "group": ("vllm", "endpoint"),
+    "engine_python": ("vllm", "kernels"),
+    "group": ("vllm", "kernels", "endpoint"),
+    "kernels": ("kernels",),
     "workload": ("endpoint", "simulator"),
     "served_model": ("endpoint",),
     "rate": ("endpoint",),
@@ -49,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise CheckOptionError(f"--{name.replace('_', '-')} is for {wanted}.")
     if arguments.output:
         check_writable(Path(arguments.output))
+    if arguments.on == "kernels":
+        return check_kernels.run(arguments)
     path = Path(arguments.plan)
     plan = read_plan(path)
     with interruptible("stopping: what was measured is kept (Ctrl-C again ends at once)") as interrupt:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from planner.commands.profile_import import tables_text
-from planner.kernel_lines import Extent
+from planner.kernel_lines import Extent, model_deployments
 from planner.profile_kernels import GPU_FILE, KernelProfile, Settings, profile_kernels
 from planner.progress import Progress, interruptible, line_writer
 from planner.runtime.environment import find_torch
@@ -31,10 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         cores=tuple(arguments.cores),
         gpu=arguments.gpu,
+        deployments=lambda gpu: model_deployments(
+            gpu, arguments.models or MODELS[arguments.device], arguments.tp, arguments.quantization
+        ),
         extent=Extent(
-            models=arguments.models or MODELS[arguments.device],
-            tps=tuple(arguments.tp),
-            quantizations=tuple(arguments.quantization),
             max_tokens=arguments.max_tokens or tokens,
             max_batch=arguments.max_batch or batch,
             max_context=arguments.max_context or context,

@@ -10,7 +10,7 @@ from profiles.gpus import load_gpu
 
 GPU = load_gpu("h200-sxm-141gb")
 GEMM = Line(kernel="gemm", fixed={"operand": "bf16", "n": 4096, "k": 4096}, low=1, high=4096)
-DECODE_KEY = {"operand": "bf16", "head_dim": 128, "heads": 32, "kv_heads": 8, "window": 0}
+DECODE_KEY: dict[str, str | int] = {"operand": "bf16", "head_dim": 128, "heads": 32, "kv_heads": 8, "window": 0}
 DECODE = Line(kernel="decode_attention", fixed={**DECODE_KEY, "batch": 4}, low=16, high=8192)
 Law = Callable[[int], float]
 

@@ -1,5 +1,6 @@
 """The contention model: fitted on pairs whose law is known, and what a file gives."""
 
+import datetime
 import itertools
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def lawful(noise: float = 0.0) -> Interference:
         loads=loads,
         pairs=tuple(pairs),
         contention=fit_contention(observations(loads, pairs)),
-        sources=(Provenance(source="a law", date="2026-11-21", covers=("pairs",)),),
+        sources=(Provenance(source="a law", date=datetime.date(2026, 11, 21), covers=("pairs",)),),
     )
 
 

@@ -1,13 +1,14 @@
 """Run by the engine's own Python: `python kernel_worker.py cuda|cpu`. Measures kernels, one JSON line in, one out.
 
 `{"do": "describe"}`, `{"do": "measure", "kernel": …, "columns": …, "budget_s": …}`, `{"do": "loop", …}` (several
-at once: `torch_overlap`) and `{"do": "step", …}` (`torch_step`). What fails is answered with `error`, and `unsupported`
-where no size of that kernel would run. It ends when its input does.
+kernels at once: `torch_overlap`), `{"do": "step", …}` and `{"do": "busy", …}` (`torch_step`). What fails is answered with
+`error`, and `unsupported` where no size of that kernel would run. It ends when its input does.
 """
 
 import json
 import os
 import platform
+import select
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 import torch.distributed
 from torch_kernels import TYPES, UnsupportedError, build, filled
 from torch_overlap import overlap
-from torch_step import step_seconds
+from torch_step import keep_busy, step_seconds
 from torch_timing import Stopwatch, last_cache_bytes
 
 SQUARE = {"cuda": 8192, "cpu": 1024}
@@ -34,8 +35,11 @@ def main() -> None:
     device = _device(sys.argv[1])
     watch = Stopwatch(device)
     for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line), watch)) + "\n")
+        request = json.loads(line)
+        answers.write(json.dumps(_answer(request, watch)) + "\n")
         answers.flush()
+        if request["do"] == "busy":
+            keep_busy(request, watch, lambda: bool(select.select([sys.stdin], [], [], 0)[0]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     answers.close()
@@ -61,9 +65,11 @@ def _answer(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
             case "measure":
                 return _measured(request, watch)
             case "loop":
-                return overlap(request, watch.device)
+                return dict(overlap(request, watch.device))
+            case "busy":
+                return {"started": True}
             case _:
-                return step_seconds(request, watch)
+                return dict(step_seconds(request, watch))
     except (RuntimeError, NotImplementedError, UnsupportedError) as error:
         if watch.device.type == "cuda":
             torch.cuda.empty_cache()  # memory that ran out is the usual one
@@ -119,13 +125,13 @@ def _has_units(name: str, device: torch.device) -> bool:
     if device.type != "cuda":
         return name != "fp8"
     capability = torch.cuda.get_device_capability(device)
-    return {"fp8": capability >= FP8_CAPABILITY, "bf16": capability >= BF16_CAPABILITY}.get(name, True)
+    return bool({"fp8": capability >= FP8_CAPABILITY, "bf16": capability >= BF16_CAPABILITY}.get(name, True))
 
 
 def _rate(watch: Stopwatch, direction: str, passes: float) -> float:
     columns = {"bytes": STREAM_BYTES[watch.device.type], "direction": direction}
     seconds, _ = watch.seconds(build("copy", columns, watch.device), PROBE_S)
-    return passes * STREAM_BYTES[watch.device.type] / min(seconds)
+    return float(passes * STREAM_BYTES[watch.device.type] / min(seconds))
 
 
 def _reading(watch: Stopwatch) -> float:
@@ -134,7 +140,7 @@ def _reading(watch: Stopwatch) -> float:
     matrix = filled((size // 4 // side, side), torch.float32, watch.device)
     vector = filled((side,), torch.float32, watch.device)
     seconds, _ = watch.seconds(lambda: matrix @ vector, PROBE_S)
-    return size / min(seconds)
+    return float(size / min(seconds))
 
 
 def _driver() -> str:

@@ -58,15 +58,22 @@ def _fp8_gemm(shape: tuple[int, int, int], device: torch.device) -> Run:
 
 
 def _prefill(columns: Columns, device: torch.device) -> Run:
+    """One prompt; `done` of its tokens came in earlier chunks, whose keys and values are there."""
     tokens, heads, kv_heads, width = (columns[c] for c in ("tokens", "heads", "kv_heads", "head_dim"))
-    kind, window = _type(columns), columns["window"]
+    kind, window, done = _half(_type(columns)), columns["window"], columns.get("done", 0)
     flash = _flash(device)
     if flash is not None:
-        q, k, v = (filled((1, tokens, h, width), _half(kind), device) for h in (heads, kv_heads, kv_heads))
+        q = filled((1, tokens - done, heads, width), kind, device)
+        k, v = (filled((1, tokens, kv_heads, width), kind, device) for _ in range(2))
         return lambda: flash.flash_attn_func(q, k, v, causal=True, window_size=_window(window))
     _no_window(window)
-    q, k, v = (filled((1, h, tokens, width), _half(kind), device) for h in (heads, kv_heads, kv_heads))
-    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=heads != kv_heads)
+    q = filled((1, heads, tokens - done, width), kind, device)
+    k, v = (filled((1, kv_heads, tokens, width), kind, device) for _ in range(2))
+    grouped = heads != kv_heads
+    if not done:
+        return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    mask = torch.ones(tokens - done, tokens, dtype=torch.bool, device=device).tril(done)
+    return lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
 
 
 def _decode(columns: Columns, device: torch.device) -> Run:

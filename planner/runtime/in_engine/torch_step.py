@@ -1,6 +1,6 @@
 """A whole step of a model: its kernels one after another, layer by layer. Run by the engine's own Python."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,13 +9,28 @@ from torch_timing import Stopwatch
 
 
 def step_seconds(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
-    """Seconds of a step of `layers` times the kernels `layer` and once the kernels `head` (kernel, columns).
+    """Seconds of a step of `layers` times the kernels `layer` and once the kernels `head` (kernel, columns, repeats).
 
     As many layers as `copies` says have weights and caches of their own and are gone through in turn.
     """
+    seconds, how = watch.seconds(_step(request, watch.device), request["budget_s"])
+    return {"seconds": seconds, "how": how}
+
+
+def keep_busy(request: Mapping[str, Any], watch: Stopwatch, ended: Callable[[], bool]) -> None:
+    """Run a step over and over until it is ended."""
+    run = _step(request, watch.device)
+    with torch.inference_mode():
+        while not ended():
+            run()
+            if watch.device.type == "cuda":
+                torch.cuda.synchronize()
+
+
+def _step(request: Mapping[str, Any], device: torch.device) -> Run:
     copies = max(min(request["copies"], request["layers"]), 1)
-    layers = [_built(request["layer"], watch.device) for _ in range(copies)]
-    head = _built(request["head"], watch.device)
+    layers = [_built(request["layer"], device) for _ in range(copies)]
+    head = _built(request["head"], device)
 
     def run() -> None:
         for number in range(request["layers"]):
@@ -24,9 +39,11 @@ def step_seconds(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]
         for kernel in head:
             kernel()
 
-    seconds, how = watch.seconds(run, request["budget_s"])
-    return {"seconds": seconds, "how": how}
+    return run
 
 
 def _built(kernels: list[Mapping[str, Any]], device: torch.device) -> list[Run]:
-    return [build(one["kernel"], one["columns"], device) for one in kernels]
+    found = []
+    for one in kernels:
+        found += [build(one["kernel"], one["columns"], device)] * one["repeats"]
+    return found

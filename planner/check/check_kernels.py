@@ -1,0 +1,199 @@
+"""`check --on kernels`: the step mix of a plan's groups as real kernels on the device at hand, against its own tables.
+
+One device verifies a fleet group by group: each one's plan is predicted again for this device, from kernel tables that
+were measured on it, and the same steps are then run on it with torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.check.kernels_result import GroupKernels, KernelsResult, NeighbourSlowdown, StepFigures
+from planner.check.step_kernels import StepBuilder
+from planner.check.step_mix import MixStep, sampled
+from planner.check.subjects import Subject, neighbours_of, steps_of, subjects_of
+from planner.mix_build import Market
+from planner.plan_file import Plan
+from planner.progress import Progress
+from planner.runtime.errors import EngineError
+from planner.runtime.torch_worker import Device, TorchWorker
+from profiles.gpus import Gpu
+from profiles.precision import Quantization, execution
+
+STEP_S = 1.0
+"""How long one step is run over and over, warm-up not counted."""
+PLAIN_FORMATS = {"fp32": Quantization.FP32, "bf16": Quantization.BF16, "fp16": Quantization.FP16}
+ENGINE_SENTENCE = "the engine's own time (scheduling, sampling, launches between kernels, the front end)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelOptions:
+    """How to check; `groups` empty: one group of every template, one after another."""
+
+    python: Path
+    device: Device
+    cores: Sequence[int]
+    tolerance_fraction: float
+    duration_s: float
+    seed: int
+    steps: int
+    groups: Sequence[str]
+    cancelled: Callable[[], bool]
+
+
+def check_on_kernels(plan: Plan, market: Market, gpu: Gpu, options: KernelOptions, progress: Progress) -> KernelsResult:
+    """Check a plan (`market`: its spec taken up again) on a device that `gpu` describes, by tables measured on it.
+
+    EngineError when the plan has no such group, or the device fails; ProfileError when it cannot run a model.
+    """
+    subjects = subjects_of(plan, market, options.groups)
+    groups: dict[str, GroupKernels] = {}
+    ended = None
+    with ExitStack() as stack:
+        worker = stack.enter_context(TorchWorker(python=options.python, device=options.device, cores=options.cores))
+        described = worker.ask({"do": "describe"})
+        for subject in subjects:
+            progress.say(f"{subject.group.id}: {subject.group.template}")
+            check = _GroupCheck(
+                plan=plan,
+                market=market,
+                subject=subject,
+                gpu=gpu,
+                options=options,
+                cache_bytes=described["cache_bytes"],
+            )
+            try:
+                groups[subject.group.id] = check.run(worker, stack)
+            except EngineError as error:
+                if not groups:
+                    raise
+                ended = str(error)
+                break
+    return KernelsResult(
+        plan=plan.name,
+        spec_digest=plan.spec_digest,
+        device=str(described["name"]),
+        torch=str(described["torch"]),
+        gpu=gpu.name,
+        tolerance_fraction=options.tolerance_fraction,
+        seed=options.seed,
+        groups=groups,
+        left_out=tuple(g.id for g in plan.groups if g.id not in groups),
+        not_measured=(ENGINE_SENTENCE,),
+        ended=ended,
+        held=ended is None and bool(groups) and all(one.held for one in groups.values()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GroupCheck:
+    """The check of one group."""
+
+    plan: Plan
+    market: Market
+    subject: Subject
+    gpu: Gpu
+    options: KernelOptions
+    cache_bytes: int
+
+    def run(self, worker: TorchWorker, stack: ExitStack) -> GroupKernels:
+        """Run the group's steps alone, then beside the steps of each group that shares its GPU."""
+        quantization, notes = self._format()
+        builder = self._builder(self.subject, quantization)
+        steps = self._steps(self.subject)
+        figures = [self._step(step, builder, worker) for step in steps]
+        error = _total(figures, "measured_ms") / _total(figures, "predicted_ms") - 1.0
+        return GroupKernels(
+            template=self.subject.group.template,
+            model=self.subject.queue.template.model,
+            gpu=self.subject.group.gpu,
+            quantization=str(quantization),
+            steps=tuple(figures),
+            error_fraction=round(error, 4),
+            decode_error_fraction=_error([f for f in figures if not f.chunks]),
+            prefill_error_fraction=_error([f for f in figures if f.chunks]),
+            neighbours=tuple(self._beside(steps, figures, builder, worker, stack)),
+            not_run=tuple(builder.left_out()),
+            notes=tuple(notes),
+            held=abs(error) <= self.options.tolerance_fraction,
+        )
+
+    def _format(self) -> tuple[Quantization, list[str]]:
+        """The plan's weights where this device can multiply them in a way that was measured, else plain ones."""
+        planned = Quantization(self.subject.queue.template.quantization)
+        own = PLAIN_FORMATS[self.gpu.half_precision]
+        if planned is own:
+            return own, []
+        measured = self._builder(self.subject, planned).left_out() if execution(planned, self.gpu.peak_flops) else None
+        if measured is not None and "qkv" not in measured:
+            return planned, []
+        return own, [f"weights are {planned} in the plan and {own} here: this device has no tables of the former"]
+
+    def _builder(self, subject: Subject, quantization: Quantization) -> StepBuilder:
+        deployment = subject.deployment(self.gpu, quantization, self.plan.engine)
+        return StepBuilder(deployment=deployment, cache_bytes=self.cache_bytes, budget_s=STEP_S)
+
+    def _steps(self, subject: Subject) -> list[MixStep]:
+        """Steps that stand for all of the group's."""
+        steps = steps_of(subject, self.plan, self.market, self.options.duration_s, self.options.seed)
+        return sampled(steps, self.options.steps)
+
+    def _step(self, step: MixStep, builder: StepBuilder, worker: TorchWorker) -> StepFigures:
+        if self.options.cancelled():
+            raise EngineError("the check was cancelled.")
+        built = builder.build(step)
+        seconds = _ran(worker, built.request)
+        low, middle, high = np.quantile(seconds, (0.1, 0.5, 0.9)).tolist()
+        return StepFigures(
+            weight_fraction=round(step.weight_fraction, 6),
+            decodes=step.decodes,
+            kv_tokens=step.kv_tokens,
+            chunks=step.chunks,
+            planned_ms=round(1e3 * step.predicted_s, 4),
+            predicted_ms=round(1e3 * built.predicted_s, 4),
+            measured_ms=round(1e3 * middle, 4),
+            spread_fraction=round((high - low) / middle, 4),
+        )
+
+    def _beside(
+        self,
+        steps: Sequence[MixStep],
+        alone: Sequence[StepFigures],
+        builder: StepBuilder,
+        worker: TorchWorker,
+        stack: ExitStack,
+    ) -> Iterator[NeighbourSlowdown]:
+        """The slow-down of the steps beside each group on the same GPU, which runs its typical step all the time."""
+        for other in neighbours_of(self.subject, self.plan, self.market):
+            quantization = PLAIN_FORMATS[self.gpu.half_precision]
+            typical = sorted(self._steps(other), key=lambda s: s.predicted_s)
+            request = self._builder(other, quantization).build(typical[len(typical) // 2]).request
+            busy = stack.enter_context(
+                TorchWorker(python=self.options.python, device=self.options.device, cores=self.options.cores)
+            )
+            busy.ask({**request, "do": "busy"})
+            beside = [self._step(step, builder, worker) for step in steps]
+            busy.ask({"do": "describe"})
+            yield NeighbourSlowdown(
+                group=other.group.id,
+                slowdown=round(max(_total(beside, "measured_ms") / _total(alone, "measured_ms"), 1.0), 4),
+            )
+
+
+def _ran(worker: TorchWorker, request: dict[str, Any]) -> list[float]:
+    answer = worker.ask(request)
+    if "error" in answer:
+        raise EngineError(f"a step cannot be run: {answer['error']}.")
+    return [float(seconds) for seconds in answer["seconds"]]
+
+
+def _total(figures: Sequence[StepFigures], name: str) -> float:
+    return float(sum(f.weight_fraction * getattr(f, name) for f in figures))
+
+
+def _error(figures: Sequence[StepFigures]) -> float | None:
+    return round(_total(figures, "measured_ms") / _total(figures, "predicted_ms") - 1.0, 4) if figures else None

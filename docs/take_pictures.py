@@ -1,6 +1,6 @@
 """Takes pictures of the real pages in Chromium (needs playwright).
 
-`python docs/take_pictures.py` takes those of the README; with `--all FOLDER` every page, at 1280 and 1920 px, light and dark.
+`python docs/take_pictures.py` takes those of the README; with `--all FOLDER` every page, at two widths, light and dark.
 """
 
 import argparse

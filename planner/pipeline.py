@@ -8,13 +8,13 @@ import numpy as np
 
 from planner import no_plan, plan_build, relax
 from planner.capacity_table import CapacityTable
-from planner.cell_memory import CellMemory
 from planner.cells import CellSimulator, Draws
 from planner.descend import KeptCopy, descend
 from planner.mix_build import Market, fluid_problem, mix_problem
 from planner.outcomes import observe
 from planner.place_build import nodes_of, place_problem, placed
 from planner.plan_file import Plan
+from planner.plan_memory import PlanMemory
 from planner.progress import Deadline, Progress
 from planner.queue_build import Candidates, Miss, Mix, llm_queues, mixes, numbered, room_for_copies
 from planner.queue_measured import capacity_queues, latency_queues
@@ -59,8 +59,8 @@ class PlanOptions:
     draws: int = DRAWS
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     cancelled: Callable[[], bool] = _never
-    memory: CellMemory | None = None
-    """Simulated cells kept for the next plan: they save time and change no figure."""
+    memory: PlanMemory | None = None
+    """What is kept for the next plan: it saves time and changes no figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +132,17 @@ def candidates_of(loaded: Loaded, resolved: Resolved, options: PlanOptions) -> C
     refused: list[Refused] = []
     misses: list[Miss] = []
     layouted: dict[str, list[Layouted]] = {}
+    memory = options.memory or PlanMemory()
     for model in resolved.models.values():
         for pool in resolved.pools:
-            some, reasons = layouts(model, pool, resolved.engine)
+            some, reasons = layouts(model, pool, resolved.engine, memory.steps)
             layouted.setdefault(model.name, []).extend(some)
             refused.extend(reasons)
     rng = np.random.default_rng([options.seed, 1])
     for mix in mixes(resolved.workloads, resolved.demands, rng):
         pools = {p.name for p in resolved.pools if _may_use(loaded, resolved, mix, p.index)}
         if mix.model in resolved.models:
-            queues, missed = llm_queues([x for x in layouted[mix.model] if x.pool.name in pools], mix)
+            queues, missed = llm_queues([x for x in layouted[mix.model] if x.pool.name in pools], mix, memory.settings)
         else:
             queues, missed = _measured(resolved, mix, pools, refused)
         found += queues
@@ -193,7 +194,8 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
     after = Stop(gap_fraction=options.gap_fraction, wall_limit_s=AFTERWARDS_S, cancelled=options.cancelled)
     table = CapacityTable(market.queues)
     draws = Draws(market.workloads, market.demands, seed=options.seed, count=options.draws)
-    simulator = CellSimulator(market.queues, market.workloads, draws, options.workers, options.memory)
+    cells = options.memory.cells if options.memory is not None else None
+    simulator = CellSimulator(market.queues, market.workloads, draws, options.workers, cells)
     nodes = nodes_of(market.pools)
     kept = _kept_nodes(loaded)
 

@@ -3,32 +3,55 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the work any more: it ends without a result."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixSoFar:
+    """A mix that was found and placed, before it is simulated: what it costs, and the GPUs of each pool."""
+
+    usd_per_hour: float
+    gpus: Mapping[str, int]
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
     """Stages with their wall time. `say` gets one line whenever something worth telling happens.
 
-    `mix_usd_per_hour`: what the newest mix costs that was found and placed, known before it is simulated; None before.
+    `mix`: the newest mix, None before the first. `abandoned` is asked between steps: True drops the work.
     """
 
     say: Callable[[str], None] = field(default=lambda _line: None)
     clock: Callable[[], float] = time.perf_counter
     wall_s: dict[str, float] = field(default_factory=dict)
-    mix_usd_per_hour: float | None = None
+    mix: MixSoFar | None = None
+    abandoned: Callable[[], bool] = _never
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; the seconds of stages of one name add up in `wall_s`."""
+        """Time a stage; the seconds of stages of one name add up in `wall_s`. AbandonedError when nobody waits."""
+        self.go_on()
         start = self.clock()
         try:
             yield
         finally:
             self.wall_s[name] = self.wall_s.get(name, 0.0) + self.clock() - start
+
+    def go_on(self) -> None:
+        """Asked between long steps. AbandonedError when nobody waits for the work."""
+        if self.abandoned():
+            raise AbandonedError
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ For each mix, pool and GPU footprint the best few layouts are kept: the others n
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -23,6 +24,7 @@ from planner.capacity import (
 )
 from planner.demand import Demand, WorkloadDemand
 from planner.fleet import Pool
+from planner.memo import Memo
 from planner.queues import LlmServing, Queue, Template
 from planner.templates import SEQUENCE_LIMITS, Layouted, Refused
 from profiles.layout import Refusal
@@ -140,21 +142,50 @@ def _samples(rows: Sequence[np.ndarray[Any, np.dtype[np.float64]]], workloads: S
     )
 
 
-def llm_queues(layouted: Sequence[Layouted], mix: Mix) -> tuple[list[Queue], list[Miss]]:
+def llm_queues(layouted: Sequence[Layouted], mix: Mix, settings: "Memo[Settled]") -> tuple[list[Queue], list[Miss]]:
     """The best queues for a mix, unnumbered (index −1), and the layouts that miss a limit even for one request."""
     found: list[Queue] = []
     misses: list[Miss] = []
     for one in layouted:
         if one.model.name != mix.model:
             continue
-        miss = _misses_alone(one, mix)
-        if miss:
-            misses.extend(miss)
-            continue
-        queue = _with_best_settings(one, mix)
-        if queue is not None:
-            found.append(queue)
+        settled = settings.answer(_question(one, mix), partial(_settled, one, mix))
+        misses.extend(settled.misses)
+        if settled.best is not None and settled.fluid is not None:
+            found.append(_queue(one, mix, settled.best, settled.fluid))
     return _best_per_footprint(found), misses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Engine settings with their estimated capacity a copy."""
+
+    capacity_rps: float
+    limits: ReplicaLimits
+    budget: MemoryBudget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a layout does best with a mix at any rate: the limits that it misses even for one request, else settings."""
+
+    misses: tuple[Miss, ...]
+    fluid: FluidLimit | None = None
+    best: _Chosen | None = None
+
+
+def _question(one: Layouted, mix: Mix) -> tuple[Any, ...]:
+    """All that the settings depend on: not rates nor prices, so that plans that differ in them share the answer."""
+    hardware = (one.id, one.pool.gpu, one.model, one.layout, one.engine, one.table)
+    return (*hardware, mix.workloads, mix.balanced, mix.samples, mix.fine)
+
+
+def _settled(one: Layouted, mix: Mix) -> Settled:
+    misses = _misses_alone(one, mix)
+    if misses:
+        return Settled(misses=tuple(misses))
+    fluid = _fluid_limit(one, mix)
+    return Settled(misses=(), fluid=fluid, best=_best_settings(one, mix, fluid.rate_rps))
 
 
 def _limits(one: Layouted, mix: Mix, budget: MemoryBudget, seqs: int, tokens: int) -> ReplicaLimits:
@@ -208,19 +239,20 @@ def _quickest_alone(one: Layouted, mix: Mix) -> tuple[FloatArray, FloatArray]:
     return np.minimum.reduce(ttft), np.minimum.reduce(tpot)
 
 
-def _with_best_settings(one: Layouted, mix: Mix) -> Queue | None:
-    """The layout with the token budget and sequence limit of largest analytic capacity; None if no setting fits."""
-    fluid = _fluid_limit(one, mix)
+def _best_settings(one: Layouted, mix: Mix, ceiling_rps: float) -> _Chosen | None:
+    """The token budget and sequence limit of largest analytic capacity; None if no setting fits."""
     best: _Chosen | None = None
     for tokens in one.token_budgets:
-        best = _better(best, _tried(one, mix, (min(256, tokens), tokens), fluid.rate_rps))
+        best = _better(best, _tried(one, mix, (min(256, tokens), tokens), ceiling_rps))
     if best is not None:
         tokens = best.limits.max_num_batched_tokens
         for seqs in SEQUENCE_LIMITS:
             if seqs <= tokens:
-                best = _better(best, _tried(one, mix, (seqs, tokens), fluid.rate_rps))
-    if best is None:
-        return None
+                best = _better(best, _tried(one, mix, (seqs, tokens), ceiling_rps))
+    return best
+
+
+def _queue(one: Layouted, mix: Mix, best: _Chosen, fluid: FluidLimit) -> Queue:
     analytic = _by_copies(one, mix, best.limits, fluid.rate_rps)
     return Queue(
         index=-1,
@@ -232,15 +264,6 @@ def _with_best_settings(one: Layouted, mix: Mix) -> Queue | None:
         exchange=tuple((w, float(e), float(e)) for w, e in zip(mix.workloads, fluid.exchange, strict=True)),
         max_copies=most_copies(one.pool, one.layout.tp * one.layout.pp, mix, analytic),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chosen:
-    """Engine settings with their estimated capacity a copy."""
-
-    capacity_rps: float
-    limits: ReplicaLimits
-    budget: MemoryBudget
 
 
 def _fluid_limit(one: Layouted, mix: Mix) -> FluidLimit:

@@ -123,11 +123,11 @@ def sweep_of(loaded: Loaded, variants: Sequence[Variant], options: PlanOptions) 
     return Sweep(loaded=loaded, paths=paths, variants=tuple(variants), options=alone)
 
 
-def plan_variant(loaded: Loaded, variant: Variant, options: PlanOptions) -> Row:
+def plan_variant(loaded: Loaded, variant: Variant, options: PlanOptions, progress: Progress | None = None) -> Row:
     """The row of one variant, without its number. A variant that cannot be planned as it stands is `refused`."""
     shown = {path: value if _is_scalar(value) else json.dumps(value) for path, value in variant.items()}
     try:
-        plan = plan_spec(with_changes(loaded, variant), options, Progress())
+        plan = plan_spec(with_changes(loaded, variant), options, progress or Progress())
     except PlanningError as error:
         return {**shown, "termination": REFUSED, "reason": " ".join(str(error).split())}
     return {**shown, **plan_row(plan)}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from planner.capacity import PackedTable
 from planner.fleet import Pool
+from planner.memo import Memo
 from profiles.calibration import corrected, find_correction
 from profiles.engines import Engine
 from profiles.layout import Layout, Refusal, layout_refusal
@@ -84,7 +85,9 @@ def token_budgets(model: ModelPlan) -> tuple[int, ...]:
     return tuple(tokens for tokens in TOKEN_BUDGETS if tokens >= model.max_model_len)
 
 
-def layouts(model: ModelPlan, pool: Pool, engine: Engine) -> tuple[list[Layouted], list[Refused]]:
+def layouts(
+    model: ModelPlan, pool: Pool, engine: Engine, steps: Memo[StepTable]
+) -> tuple[list[Layouted], list[Refused]]:
     """All layouts of a model on a pool: those that run, with their step tables, and those that do not, with reasons."""
     found: list[Layouted] = []
     refused: list[Refused] = []
@@ -93,7 +96,10 @@ def layouts(model: ModelPlan, pool: Pool, engine: Engine) -> tuple[list[Layouted
         layout = Layout(quantization=quantization, kv_dtype=kv_dtype_of(model, pool), tp=tp, pp=pp, ep=ep)
         reason = _reason_against(model, pool, layout)
         if reason is None:
-            one = _tabulated(name, model, pool, layout, engine)
+            table = _tabulated(model, pool, layout, engine, steps)
+            one = Layouted(
+                id=name, pool=pool, model=model, layout=layout, engine=engine, table=table, packed=PackedTable(table)
+            )
             budget = one.budget(SEQUENCE_LIMITS[0], one.token_budgets[0])
             if not isinstance(budget, Refusal):
                 found.append(one)
@@ -152,32 +158,32 @@ def _measured(model: ModelPlan, pool: Pool, layout: Layout) -> MeasuredSteps | N
     return find_steps(pool.steps, model.architecture.digest, key)
 
 
-def _tabulated(name: str, model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> Layouted:
+def _tabulated(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine, steps: Memo[StepTable]) -> StepTable:
     measured = _measured(model, pool, layout)
-    table = tabulate_measured(measured, LARGEST_STEP_TOKENS) if measured else _modelled(model, pool, layout, engine)
+    if measured:
+        table = tabulate_measured(measured, LARGEST_STEP_TOKENS)
+    else:
+        deployment = _deployment(model, pool, layout, engine)
+        table = steps.answer(deployment, lambda: tabulate_step(deployment))
     key = (layout.quantization, layout.tp, layout.pp, layout.ep)
     correction = find_correction(pool.corrections, pool.gpu.name, model.architecture.digest, key)
     if correction is not None:
         table = corrected(table, correction.step_factor, correction.request_s)
-    return Layouted(
-        id=name, pool=pool, model=model, layout=layout, engine=engine, table=table, packed=PackedTable(table)
-    )
+    return table
 
 
-def _modelled(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> StepTable:
-    return tabulate_step(
-        Deployment(
-            model=model.architecture,
-            gpu=pool.gpu,
-            engine=engine,
-            quantization=layout.quantization,
-            kv_dtype=layout.kv_dtype,
-            tp=layout.tp,
-            pp=layout.pp,
-            ep=layout.ep,
-            max_tokens=LARGEST_STEP_TOKENS,
-            intra_node_bytes_per_s=pool.intra_node_bytes_per_s,
-            inter_node_bytes_per_s=pool.inter_node_bytes_per_s,
-            gpus_per_node=pool.gpus_per_node,
-        )
+def _deployment(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> Deployment:
+    return Deployment(
+        model=model.architecture,
+        gpu=pool.gpu,
+        engine=engine,
+        quantization=layout.quantization,
+        kv_dtype=layout.kv_dtype,
+        tp=layout.tp,
+        pp=layout.pp,
+        ep=layout.ep,
+        max_tokens=LARGEST_STEP_TOKENS,
+        intra_node_bytes_per_s=pool.intra_node_bytes_per_s,
+        inter_node_bytes_per_s=pool.inter_node_bytes_per_s,
+        gpus_per_node=pool.gpus_per_node,
     )

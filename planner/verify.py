@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from planner.capacity_table import CapacityTable
 from planner.cells import CellKey, CellSimulator, Slice
 from planner.mix_build import Market, mix_problem
-from planner.progress import Progress
+from planner.progress import MixSoFar, Progress
 from planner.queues import LlmServing, Queue
 from planner.reprice import with_copies
 from planner.routing import (
@@ -129,7 +129,7 @@ class Search:
                 cuts.append(placed.cut)
                 self.progress.say(f"round {round_number}: cannot be placed; one cut more ({placed.cut.rule})")
                 continue
-            self.progress.mix_usd_per_hour = result.solution.cost_usd_per_hour
+            self.progress.mix = self._so_far(result.solution)
             candidate = self.candidate(result.solution, placed.placement)
             self._tell(round_number, candidate)
             found = replace(found, best=candidate)
@@ -138,6 +138,10 @@ class Search:
             with self.progress.stage("tighten"):
                 self._tighten(candidate)
         return self._made_safe(found)
+
+    def _so_far(self, solution: MixSolution) -> MixSoFar:
+        gpus = {pool.name: int(solution.paid_gpus[pool.index]) for pool in self.market.pools}
+        return MixSoFar(usd_per_hour=solution.cost_usd_per_hour, gpus=gpus)
 
     def _made_safe(self, found: Found | None) -> Found:
         """The last mix with copies added until it holds; as it was, and said not to hold, where that finds no room."""
@@ -170,6 +174,9 @@ class Search:
         if self.stop.cancelled():
             return
         for cell in failing_cells(self.market, self.simulator, candidate.cells, missed, candidate.draws):
+            if self.stop.cancelled():
+                return
+            self.progress.go_on()
             safe = safe_fraction(self.market, self.simulator, cell)
             rate = rate_rps(self.market, cell) * safe
             # Strictly below the failing point, so that the same mix never comes back.
@@ -226,6 +233,7 @@ class Search:
         """Whether so many copies hold all of the queue's demands; if not, the table learns it."""
         slices = tuple(Slice(demand=d, low=0.0, high=1.0) for d, _ in queue.parts)
         cell = CellKey(queue=queue.index, copies=copies, slices=slices)
+        self.progress.go_on()
         if cell_holds(self.market, self.simulator, cell):
             return True
         self.table.tighten(queue.index, copies, rate_rps(self.market, cell) * JUST_BELOW)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from planner.progress import Progress
+from planner.progress import AbandonedError, Progress
 from profiles.errors import PlanningError
 
 MOST_LINES = 200
+SOON_S = 0.02
 Result = TypeVar("Result")
 Work = Callable[[Progress, Callable[[], bool]], Result]
 
@@ -27,6 +28,7 @@ class Job(Generic[Result]):
     progress: Progress = field(default_factory=Progress)
     wall_s: float | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
+    _abandoned: threading.Event = field(default_factory=threading.Event)
     _started_s: float = field(default_factory=time.monotonic)
     _thread: threading.Thread | None = None
 
@@ -49,6 +51,17 @@ class Job(Generic[Result]):
         """Ask it to stop: what it has by then is its result."""
         self._stop.set()
 
+    def wait_for_mix(self, timeout_s: float) -> None:
+        """Wait until there is something to show: a mix, or the end."""
+        end_s = time.monotonic() + timeout_s
+        while self.running and self.progress.mix is None and time.monotonic() < end_s:
+            self.wait(SOON_S)
+
+    def abandon(self) -> None:
+        """Drop it: nobody asks for its result."""
+        self._abandoned.set()
+        self._stop.set()
+
     def wait(self, timeout_s: float) -> bool:
         """Wait for its end; whether it came."""
         if self._thread is not None:
@@ -65,8 +78,10 @@ class Job(Generic[Result]):
             with turns:
                 if not self._stop.is_set():
                     self._say("reading the catalogue")
-                    self.progress.say = self._say
+                    self.progress.say, self.progress.abandoned = self._say, self._abandoned.is_set
                     self.result = work(self.progress, self._stop.is_set)
+        except AbandonedError:
+            return
         except PlanningError as error:
             self.error = str(error)
         except Exception as error:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from planner.plan_file import Plan, Relaxation
 from planner.plan_io import plan_to_yaml
+from planner.progress import MixSoFar
 from planner.render_plan import SAID
 from ui.jobs import Job
 
@@ -84,19 +85,33 @@ def plain(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|$~:" else c for c in text)
 
 
-def watch(job: Job[Any], key: str) -> None:
+def estimate(mix: MixSoFar, compared_usd_per_hour: float | None) -> None:
+    """What a plan will cost by the newest mix; against another cost where one is given."""
+    change = None if compared_usd_per_hour is None else round(mix.usd_per_hour - compared_usd_per_hour, 2)
+    bought = {pool: count for pool, count in mix.gpus.items() if count}
+    cells = st.columns(5)
+    cells[0].metric(
+        "Estimate, USD/h",
+        f"{mix.usd_per_hour:,.2f}",
+        f"{change:+,.2f}" if change else None,
+        delta_color="inverse",
+        border=True,
+        help="The cheapest mix by the capacities known so far. It is being simulated now: the plan may need more.",
+        height="stretch",
+    )
+    cells[1].metric("GPUs, estimate", f"{sum(bought.values()):,}", border=True, height="stretch")
+    for cell, (pool, count) in zip(cells[2:], bought.items(), strict=False):
+        cell.metric(f"of pool {pool}", f"{count:,}", border=True, height="stretch")
+
+
+def watch(job: Job[Any], key: str, compared_usd_per_hour: float | None = None) -> None:
     """Progress of a running job with a button that stops it; the whole page runs again when it ends."""
 
     def show() -> None:
         if not job.running:
             st.rerun()
-        if job.progress.mix_usd_per_hour is not None:
-            st.metric(
-                "Cost so far, USD/h",
-                f"{job.progress.mix_usd_per_hour:,.2f}",
-                border=True,
-                help="The newest mix. It is still being simulated: the plan may need more.",
-            )
+        if job.progress.mix is not None:
+            estimate(job.progress.mix, compared_usd_per_hour)
         left, right = st.columns([6, 1], vertical_alignment="center")
         last = job.lines[-1] if job.lines else "waiting for its turn" if job.elapsed_s > 1 else "starting"
         left.progress(_fraction(job), text=f"{plain(last)} · {job.elapsed_s:.0f} s")

@@ -6,16 +6,16 @@ import tempfile
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from planner.cell_memory import CellMemory
 from planner.pipeline import PlanOptions, plan_spec
 from planner.plan_file import Plan
+from planner.plan_memory import PlanMemory
 from planner.progress import Progress
 from planner.sweep import Row, Variant, plan_variant
 from profiles.errors import PlanningError
@@ -69,9 +69,14 @@ class Session:
     def choose(self, scenario: Scenario) -> None:
         """Work on another scenario: what was planned for the one before is let go."""
         if scenario != self.scenario:
-            for job in self.plan_jobs.values():
-                job.stop()
+            abandon(self.plan_jobs, self.sweep_jobs)
             self.scenario, self.plan = scenario, None
+
+
+def abandon(*jobs: Mapping[str, Job[Any]]) -> None:
+    """Drop all these jobs."""
+    for job in (one for some in jobs for one in some.values()):
+        job.abandon()
 
 
 def workspace() -> Workspace:
@@ -91,6 +96,8 @@ def session() -> Session:
 
 def _new() -> Session:
     made = Session()
+    # A tab that was closed waits for nothing.
+    weakref.finalize(made, abandon, made.plan_jobs, made.sweep_jobs)
     place = workspace()
     try:
         made.scenario = from_link(st.query_params.to_dict(), place)
@@ -111,11 +118,16 @@ def write_link(scenario: Scenario) -> None:
 
 @dataclass(slots=True)
 class Shared:
-    """Of all sessions: turns for long work, and plans by what they were made from (equal specs have equal plans)."""
+    """Of all sessions: turns for long work, and plans by what they were made from (equal specs have equal plans).
+
+    Studies and checks take turns of their own: a plan that somebody waits for does not queue behind them.
+    """
 
     turns: threading.BoundedSemaphore
+    study_turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
+    check_turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
     plans: "OrderedDict[tuple[str, int], Plan]" = field(default_factory=OrderedDict)
-    memory: CellMemory = field(default_factory=CellMemory)
+    memory: PlanMemory = field(default_factory=PlanMemory)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, key: tuple[str, int]) -> Plan | None:
@@ -147,7 +159,7 @@ def start_plan(page: str, scenario: Scenario, options: PlanOptions) -> Job[Plan]
     """Plan a scenario in the background; a job of the same page that is still running is stopped."""
     state, common = session(), shared()
     if page in state.plan_jobs:
-        state.plan_jobs[page].stop()
+        state.plan_jobs[page].abandon()
     loaded = scenario.loaded()
     key = (digest(loaded), options.seed)
 
@@ -168,6 +180,8 @@ def start_plan(page: str, scenario: Scenario, options: PlanOptions) -> Job[Plan]
 def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> Job[list[Row]]:
     """Plan variants of a scenario one after another in the background; stopped, it gives those that are done."""
     state, common = session(), shared()
+    if page in state.sweep_jobs:
+        state.sweep_jobs[page].abandon()
     loaded = scenario.loaded()
 
     def work(progress: Progress, cancelled: Callable[[], bool]) -> list[Row]:
@@ -175,13 +189,13 @@ def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> J
         options = PlanOptions(try_relaxations=False, cancelled=cancelled, memory=common.memory)
         for variant in variants:
             progress.say(f"{len(rows)}/{len(variants)} variants planned")
-            row = plan_variant(loaded, variant, options)
+            row = plan_variant(loaded, variant, options, Progress(abandoned=progress.abandoned))
             if cancelled():
                 break
             rows.append(row)
         return rows
 
     job: Job[list[Row]] = Job(what="planning variants", of=digest(loaded))
-    job.start(work, common.turns)
+    job.start(work, common.study_turns)
     state.sweep_jobs[page] = job
     return job

@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,19 +18,16 @@ class UiError(PlanningError):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until Ctrl-C; 0 then, 1 when the server failed."""
+    """Serve until Ctrl-C; does not come back."""
     workspace = Path(arguments.workspace).resolve()
     if not workspace.is_dir():
         raise UiError(f"{arguments.workspace} is no folder: name the one that holds your specs.")
     # Only found here, never imported: the planner does not depend on its pages.
     if importlib.util.find_spec("streamlit") is None or importlib.util.find_spec("ui") is None:
         raise UiError("the pages are not installed here: pip install muxplan installs them.")
-    environment = {**os.environ, WORKSPACE_VARIABLE: str(workspace)}
-    try:
-        done = subprocess.run(command(arguments), cwd=workspace, env=environment, check=False)
-    except KeyboardInterrupt:
-        return 0
-    return 0 if done.returncode == 0 else 1
+    sys.stdout.flush()
+    # In place of this process: whoever ends it ends the server.
+    os.execve(sys.executable, command(arguments), {**os.environ, WORKSPACE_VARIABLE: str(workspace)})
 
 
 def command(arguments: argparse.Namespace) -> list[str]:
@@ -50,4 +46,5 @@ def command(arguments: argparse.Namespace) -> list[str]:
         "theme.light.primaryColor": "#0063A0",
         "theme.dark.primaryColor": "#4FA3DA",
     }
-    return [sys.executable, "-m", "ui.server", *(f"--{name}={value}" for name, value in options.items())]
+    # -P: nothing is imported from the folder that it happens to be started in.
+    return [sys.executable, "-P", "-m", "ui.server", *(f"--{name}={value}" for name, value in options.items())]

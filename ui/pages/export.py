@@ -108,7 +108,7 @@ def _start(state: Session, chosen: Saved, options: CheckOptions) -> None:
         return check_on_vllm(chosen.plan, chosen.folder, replace(options, cancelled=cancelled), place, progress)
 
     state.check_job = Job(what="checking")
-    state.check_job.start(work, shared().turns)
+    state.check_job.start(work, shared().check_turns)
 
 
 def _uploaded() -> CheckResult | None:

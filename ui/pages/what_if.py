@@ -24,6 +24,8 @@ ALL_TRAFFIC = "workloads.*.traffic.rate_rps"
 LIMITS = ("ttft_ms", "tpot_ms", "e2e_ms")
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
 SWING = (0.8, 1.25)
+FIRST_ANSWER_S = 1.0
+"""The page waits so long for an estimate before it shows progress only."""
 
 
 def page() -> None:
@@ -108,20 +110,23 @@ def _pools(loaded: Loaded) -> dict[str, Any]:
 def _answer(state: Session, scenario: Scenario, key: str, changes: dict[str, Any]) -> None:
     plan = known_plan(scenario)
     job = state.plan_jobs.get(PAGE)
-    if plan is None and job is not None and job.of == key:
+    if plan is None and (job is None or job.of != key):
+        job = start_plan(PAGE, scenario, PlanOptions())
+        job.wait_for_mix(FIRST_ANSWER_S)
+    if plan is None and job is not None:
         if job.running:
-            parts.watch(job, PAGE)
+            parts.watch(job, PAGE, _base_cost(state))
             return
         if job.error is not None:
             st.error(parts.plain(job.error), icon=":material/error:")
-            return
         plan = job.result
-    if plan is None:
-        if job is not None and job.running:
-            job.stop()
-        start_plan(PAGE, scenario, PlanOptions())
-        st.rerun()
-    _show(state, scenario, plan, changes)
+    if plan is not None:
+        _show(state, scenario, plan, changes)
+
+
+def _base_cost(state: Session) -> float | None:
+    base = known_plan(state.scenario) if state.scenario is not None else None
+    return None if base is None else base.cost_usd_per_hour
 
 
 def _show(state: Session, scenario: Scenario, plan: Plan, changes: dict[str, Any]) -> None:
@@ -189,11 +194,10 @@ def swings(loaded: Loaded) -> list[dict[str, Any]]:
 
 def _study(state: Session, scenario: Scenario, name: str, variants: list[dict[str, Any]], draw: Any) -> None:
     job = state.sweep_jobs.get(name)
-    if job is not None and job.running:
+    fresh = job is not None and job.of == digest(scenario.loaded())
+    if fresh and job is not None and job.running:
         parts.watch(job, name)
         return
-    key = digest(scenario.loaded())
-    fresh = job is not None and job.of == key
     if not fresh and st.button(f"Plan {len(variants)} variants", key=f"{name}-go", icon=":material/tune:"):
         start_sweep(name, scenario, variants)
         st.rerun()

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from planner.cell_memory import CellMemory
 from planner.pipeline import PlanOptions, plan_spec
+from planner.plan_memory import PlanMemory
 from planner.progress import Progress
 from planner.spec_edit import with_changes
 from planner.spec_load import load_spec
@@ -19,7 +19,7 @@ CHANGES: tuple[dict[str, object], ...] = (
 
 def test_plans_with_a_memory_are_the_plans_without(tmp_path: Path) -> None:
     loaded = load_spec(written(tmp_path, SMALL.replace("rate_rps: 10.0", "rate_rps: 60.0")))
-    memory = CellMemory()
+    memory = PlanMemory()
     for change in CHANGES:
         changed = with_changes(loaded, change)
         remembered = plan_spec(changed, PlanOptions(workers=1, memory=memory), Progress())

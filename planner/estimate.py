@@ -19,6 +19,8 @@ from planner.question import (
 )
 from planner.simulate import Start, simulate_llm, simulate_llm_closed_loop
 from planner.simulate_types import LlmCell, Outcome, Requests
+from profiles.calibration import Calibration, calibrated
+from profiles.errors import ProfileError
 from profiles.layout import Refusal
 from profiles.memory import MemoryBudget
 from profiles.step_table import StepTable
@@ -72,9 +74,10 @@ class Prepared:
 
 
 class Estimator:
-    """Answers questions; step tables are kept, so that many rows of one deployment cost little."""
+    """Answers questions, calibrated or not; step tables are kept: many rows of one deployment cost little."""
 
-    def __init__(self) -> None:
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        self._calibration = calibration
         self._tables: dict[tuple[object, ...], StepTable] = {}
 
     def answer(self, question: Question) -> Estimate:
@@ -97,8 +100,20 @@ class Estimator:
     def _table(self, question: Question, found: Resolved, deployment: Deployment) -> StepTable:
         key = (question.model, question.gpu, question.engine, found.layout, found.batched)
         if key not in self._tables:
-            self._tables[key] = tabulate_step(deployment)
+            self._tables[key] = self._calibrated(question, found, tabulate_step(deployment))
         return self._tables[key]
+
+    def _calibrated(self, question: Question, found: Resolved, table: StepTable) -> StepTable:
+        calibration = self._calibration
+        if calibration is None:
+            return table
+        if calibration.engine != question.engine:
+            raise ProfileError(
+                f"the calibration was made with the engine {calibration.engine}, the question is about"
+                f" {question.engine}: name a calibration of that engine."
+            )
+        stage_layers = -(-found.model.layers // found.layout.pp)
+        return calibrated(table, calibration, (found.gpu.name, found.model.digest), found.layout, stage_layers)
 
 
 def _estimate(prepared: Prepared, outcome: Outcome, outputs: IntArray) -> Estimate:
@@ -128,6 +143,8 @@ def _estimate(prepared: Prepared, outcome: Outcome, outputs: IntArray) -> Estima
         assumptions=(
             f"max_num_seqs {found.seqs}, max_num_batched_tokens {found.batched}",
             f"engine terms of {found.engine.name} {found.engine.version}",
+            f"KV cache in {found.layout.kv_dtype}",
+            *found.assumptions,
         ),
     )
 

@@ -1,14 +1,17 @@
-"""Corrections of predicted step times by what a check measured; a later plan takes them from a file."""
+"""Corrections of predicted step times by what was measured; later plans and estimates take them from a file."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from profiles.catalogue_files import Provenance, load_path
+from profiles.engine_terms import with_terms
+from profiles.engines import TermValues
 from profiles.evidence import Evidence, EvidenceShares
+from profiles.layout import Layout
 from profiles.precision import Quantization
 from profiles.step_table import StepTable
 
@@ -35,13 +38,33 @@ class Correction(CalibrationPart):
     requests: PositiveInt
 
 
+class DeploymentTerms(CalibrationPart):
+    """Engine terms of one model in one format on one GPU, in any parallelism. `runs`: how many they rest on."""
+
+    gpu: str
+    model_digest: str
+    quantization: Quantization
+    terms: TermValues
+    runs: PositiveInt
+
+
 class Calibration(CalibrationPart):
-    """Corrections for deployments of one engine."""
+    """What measurements say of deployments of one engine: its terms from runs, corrections on top of them from checks.
+
+    At least one of the two.
+    """
 
     version: Literal[1] = 1
     engine: str
-    corrections: tuple[Correction, ...] = Field(min_length=1)
+    terms: tuple[DeploymentTerms, ...] = ()
+    corrections: tuple[Correction, ...] = ()
     sources: tuple[Provenance, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.terms and not self.corrections:
+            raise ValueError("a calibration needs terms or corrections")
+        return self
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -57,6 +80,21 @@ def find_correction(
         if (one.gpu, one.model_digest) == (gpu, digest) and (one.quantization, one.tp, one.pp, one.ep) == layout:
             return one
     return None
+
+
+def calibrated(
+    table: StepTable, calibration: Calibration, deployment: tuple[str, str], layout: Layout, stage_layers: int
+) -> StepTable:
+    """The table of a deployment (GPU, model digest) with what the calibration says of it; as it is where it says
+    nothing.
+    """
+    gpu, digest = deployment
+    for one in calibration.terms:
+        if (one.gpu, one.model_digest, one.quantization) == (gpu, digest, layout.quantization):
+            table = with_terms(table, one.terms, stage_layers)
+    key = (layout.quantization, layout.tp, layout.pp, layout.ep)
+    correction = find_correction(calibration.corrections, gpu, digest, key)
+    return table if correction is None else corrected(table, correction.step_factor, correction.request_s)
 
 
 def corrected(table: StepTable, step_factor: float, request_s: float) -> StepTable:

@@ -107,7 +107,8 @@ class Deployment:
     @cached_property
     def overheads(self) -> StepOverheads:
         """The engine's fixed times."""
-        return step_overheads(self.engine, self.gpu, self.model, self.stage_layers)
+        terms = self.engine.terms_for(self.gpu, self.model, self.quantization)
+        return step_overheads(self.engine, terms, self.stage_layers)
 
 
 KernelTime = tuple[str, float, Evidence]

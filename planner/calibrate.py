@@ -127,8 +127,7 @@ def _correction(queue: Queue, found: list[_Found]) -> Correction:
     extra_s = belief * float(np.average([one.request_s for one in found], weights=weights))
     quantization = Quantization(template.quantization)
     layout = (quantization, template.tp, template.pp, template.ep)
-    known = template.pool.calibration.corrections if template.pool.calibration else ()
-    before = find_correction(known, template.pool.gpu.name, serving.architecture.digest, layout)
+    before = find_correction(template.pool.calibration, template.pool.gpu.name, serving.architecture.digest, layout)
     return Correction(
         gpu=template.pool.gpu.name,
         model_digest=serving.architecture.digest,

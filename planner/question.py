@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.simulate_types import LlmCell, Router
-from profiles.engines import Engine, load_engine
+from profiles.engines import Engine, TermValues, load_engine
 from profiles.errors import ProfileError
 from profiles.gpus import Gpu, load_gpu
 from profiles.layout import Layout, Refusal, RefusalReason, layout_refusal
@@ -20,6 +20,7 @@ from profiles.step_time import Deployment
 IntArray = NDArray[np.int64]
 OPEN_LOOP_REQUESTS = 2_000
 REQUESTS_PER_CLIENT = 10
+FP4 = "fp4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +67,7 @@ def resolve(question: Question) -> Resolved:
     model = load_model(question.model)
     gpu = load_gpu(question.gpu)
     engine = load_engine(question.engine)
-    try:
-        quantization = Quantization(question.quantization or model.dtype)
-    except ValueError as error:
-        known = ", ".join(Quantization)
-        raise ProfileError(f"quantization '{question.quantization}' is not known. Known: {known}.") from error
+    quantization = _quantization(question, model)
     formats = Layout(quantization=quantization, kv_dtype=_kv_dtype(question, gpu, engine, quantization))
     layout, assumptions = _layout(question, model, formats)
     defaults = engine.limits_for(gpu)
@@ -121,6 +118,18 @@ def _ranks(question: Question, model: ModelArchitecture) -> tuple[int, int, tupl
     return tp, ep, ()
 
 
+def _quantization(question: Question, model: ModelArchitecture) -> Quantization:
+    """The format asked for, else the model's own; `fp4` is the model's own kind of it, else NVIDIA's."""
+    asked = question.quantization or model.dtype
+    if asked == FP4:
+        return model.dtype if model.dtype is Quantization.MXFP4 else Quantization.NVFP4
+    try:
+        return Quantization(asked)
+    except ValueError as error:
+        known = ", ".join((*Quantization, FP4))
+        raise ProfileError(f"quantization '{asked}' is not known. Known: {known}.") from error
+
+
 def _kv_dtype(question: Question, gpu: Gpu, engine: Engine, quantization: Quantization) -> KvDtype:
     if question.kv_dtype is None:
         small = quantization in FLOATS and gpu.generation in engine.fp8_kv_generations
@@ -145,7 +154,7 @@ def memory_of(found: Resolved) -> MemoryBudget | Refusal:
     return memory_budget(found.model, found.layout, found.gpu, memory)
 
 
-def deployment_of(found: Resolved) -> Deployment:
+def deployment_of(found: Resolved, terms: TermValues | None) -> Deployment:
     return Deployment(
         model=found.model,
         gpu=found.gpu,
@@ -156,6 +165,7 @@ def deployment_of(found: Resolved) -> Deployment:
         pp=found.layout.pp,
         ep=found.layout.ep,
         max_tokens=found.batched,
+        terms=terms,
     )
 
 

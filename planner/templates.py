@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from planner.capacity import PackedTable
 from planner.fleet import Pool
-from profiles.calibration import calibrated
+from profiles.calibration import corrected, find_correction, find_terms
 from profiles.engines import Engine
 from profiles.layout import Layout, Refusal, layout_refusal
 from profiles.measured_steps import MeasuredSteps, find_steps, tabulate_measured
@@ -155,10 +155,10 @@ def _measured(model: ModelPlan, pool: Pool, layout: Layout) -> MeasuredSteps | N
 def _tabulated(name: str, model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> Layouted:
     measured = _measured(model, pool, layout)
     table = tabulate_measured(measured, LARGEST_STEP_TOKENS) if measured else _modelled(model, pool, layout, engine)
-    if pool.calibration is not None:
-        deployment = (pool.gpu.name, model.architecture.digest)
-        stage_layers = -(-model.architecture.layers // layout.pp)
-        table = calibrated(table, pool.calibration, deployment, layout, stage_layers)
+    key = (layout.quantization, layout.tp, layout.pp, layout.ep)
+    correction = find_correction(pool.calibration, pool.gpu.name, model.architecture.digest, key)
+    if correction is not None:
+        table = corrected(table, correction.step_factor, correction.request_s)
     return Layouted(
         id=name, pool=pool, model=model, layout=layout, engine=engine, table=table, packed=PackedTable(table)
     )
@@ -179,5 +179,6 @@ def _modelled(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> S
             intra_node_bytes_per_s=pool.intra_node_bytes_per_s,
             inter_node_bytes_per_s=pool.inter_node_bytes_per_s,
             gpus_per_node=pool.gpus_per_node,
+            terms=find_terms(pool.calibration, pool.gpu.name, model.architecture.digest, layout.quantization),
         )
     )

@@ -1,6 +1,5 @@
 """Corrections of predicted step times by what was measured; later plans and estimates take them from a file."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
@@ -8,10 +7,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from profiles.catalogue_files import Provenance, load_path
-from profiles.engine_terms import with_terms
 from profiles.engines import TermValues
 from profiles.evidence import Evidence, EvidenceShares
-from profiles.layout import Layout
 from profiles.precision import Quantization
 from profiles.step_table import StepTable
 
@@ -73,28 +70,21 @@ def load_calibration(path: Path) -> Calibration:
 
 
 def find_correction(
-    corrections: Sequence[Correction], gpu: str, digest: str, layout: tuple[Quantization, int, int, int]
+    calibration: Calibration | None, gpu: str, digest: str, layout: tuple[Quantization, int, int, int]
 ) -> Correction | None:
     """The correction of an architecture on a GPU in (quantisation, tp, pp, ep), if there is one."""
-    for one in corrections:
+    for one in calibration.corrections if calibration else ():
         if (one.gpu, one.model_digest) == (gpu, digest) and (one.quantization, one.tp, one.pp, one.ep) == layout:
             return one
     return None
 
 
-def calibrated(
-    table: StepTable, calibration: Calibration, deployment: tuple[str, str], layout: Layout, stage_layers: int
-) -> StepTable:
-    """The table of a deployment (GPU, model digest) with what the calibration says of it; as it is where it says
-    nothing.
-    """
-    gpu, digest = deployment
-    for one in calibration.terms:
-        if (one.gpu, one.model_digest, one.quantization) == (gpu, digest, layout.quantization):
-            table = with_terms(table, one.terms, stage_layers)
-    key = (layout.quantization, layout.tp, layout.pp, layout.ep)
-    correction = find_correction(calibration.corrections, gpu, digest, key)
-    return table if correction is None else corrected(table, correction.step_factor, correction.request_s)
+def find_terms(calibration: Calibration | None, gpu: str, digest: str, quantization: Quantization) -> TermValues | None:
+    """The engine terms of an architecture in one format on a GPU, if the calibration has them."""
+    for one in calibration.terms if calibration else ():
+        if (one.gpu, one.model_digest, one.quantization) == (gpu, digest, quantization):
+            return one.terms
+    return None
 
 
 def corrected(table: StepTable, step_factor: float, request_s: float) -> StepTable:

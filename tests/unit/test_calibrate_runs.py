@@ -1,6 +1,7 @@
 """A user's measured runs become terms that estimates and plans take."""
 
 import csv
+import datetime
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from planner.estimate import Estimator
 from planner.estimate_rows import RowError
 from planner.measured_runs import RunsError
 from planner.question import Question
-from profiles.calibration import Calibration, load_calibration
+from profiles.calibration import Calibration, Correction, load_calibration
+from profiles.catalogue_files import Provenance
 from profiles.errors import ProfileError
+from profiles.models import load_model
 
 COLUMNS = ("model", "gpu", "tp", "pp", "ep", "quantization", "input_tokens", "output_tokens", "concurrency")
 QUESTION = Question(model="llama-3.1-8b", gpu="h100-sxm-80gb", input_tokens=512, output_tokens=64, concurrency=4)
@@ -71,6 +74,37 @@ def test_other_loads_and_layouts_of_the_deployment_are_corrected(calibration: Ca
         before, after = predicted(None, **other), predicted(calibration, **other)
         assert 1.1 * before[1] < after[1] < 1.6 * before[1]
         assert after[0] > before[0]
+
+
+def test_the_breakdown_and_what_was_assumed_follow_the_calibration(calibration: Calibration) -> None:
+    before, after = Estimator().answer(QUESTION), Estimator(calibration).answer(QUESTION)
+    overhead = [{name: s for name, s, _ in x.breakdown}["engine per step"] for x in (before, after)]
+    assert overhead[1] == calibration.terms[0].terms.overhead_s > overhead[0]
+    assert any("of other deployments: predictions by them were" in line for line in before.assumptions)
+    assert any("fitted on the runs of the calibration" in line for line in after.assumptions)
+
+
+def test_a_correction_of_a_check_is_taken_too() -> None:
+    model = load_model(QUESTION.model)
+    slow = Correction(
+        gpu=QUESTION.gpu,
+        model_digest=model.digest,
+        quantization=model.dtype,
+        tp=1,
+        pp=1,
+        ep=1,
+        step_factor=2.0,
+        request_s=0.05,
+        requests=9,
+    )
+    source = Provenance(source="a check", date=datetime.date(2026, 11, 21))
+    calibration = Calibration(engine="vllm", corrections=(slow,), sources=(source,))
+    before, after = Estimator().answer(QUESTION), Estimator(calibration).answer(QUESTION)
+    assert before.tpot_ms is not None and after.tpot_ms is not None
+    assert after.tpot_ms.mean == pytest.approx(2 * before.tpot_ms.mean, rel=0.05)
+    total = [sum(seconds for _, seconds, _ in x.breakdown) for x in (before, after)]
+    assert total[1] == pytest.approx(2 * total[0])
+    assert after.evidence is not None and after.evidence.headline == "fitted"
 
 
 def test_other_models_and_gpus_are_not(calibration: Calibration) -> None:

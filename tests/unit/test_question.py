@@ -58,6 +58,12 @@ def test_the_kv_format_is_the_one_asked_for_else_the_engine_s(
     assert found.layout.kv_dtype is taken
 
 
+@pytest.mark.parametrize(("model", "taken"), [("gpt-oss-20b", "mxfp4"), ("llama-3.1-8b", "nvfp4")])
+def test_fp4_is_the_model_s_own_kind_of_it(model: str, taken: str) -> None:
+    found = resolve(replace(DENSE, model=model, gpu="b200-sxm-180gb", quantization="fp4"))
+    assert found.layout.quantization == taken
+
+
 def test_a_hugging_face_id_of_the_catalogue_is_a_name() -> None:
     assert resolve(replace(DENSE, model="moonshotai/Kimi-K2.5", gpu="b200-sxm-180gb")).model.name == "kimi-k2.5"
     with pytest.raises(ProfileError, match="nobody/nothing"):

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from planner.cli import main
 from planner.estimate import Estimator
 from planner.fit_engine import by_deployment, common_terms, fit_alone, spread_of, step_terms, without
 from planner.measured_runs import RunsError
 from planner.silicon_sample import SampleRun, read_sample
-from profiles.engines import TermValues
+from profiles.engines import TermValues, load_engine
 
 ROW = {
     "id": "a",
@@ -149,3 +150,18 @@ def test_common_terms_are_medians_and_the_spread_is_between_deployments(tmp_path
     spread = spread_of(terms)
     assert spread.overhead_s == pytest.approx(0.004359, abs=1e-6) and spread.prefill_factor == pytest.approx(0.0044)
     assert without(fits, lambda d: d.gpu, "b200-sxm-180gb") == [terms[1]]
+
+
+def test_the_command_writes_an_engine_s_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dense = {"model_path": "meta-llama/Llama-3.1-70B", "precision": "fp8", "silicon_tpot_ms": "7"}
+    read(tmp_path, {}, dense)
+    target = tmp_path / "mine.yaml"
+    assert main(["profile", "terms", str(tmp_path / "sample.csv"), "-o", str(target)]) == 0
+    assert "terms from 2 runs of 2 deployments" in capsys.readouterr().out
+    old, new = load_engine("vllm"), load_engine(str(target))
+    assert [terms.model for terms in new.step_terms] == ["llama-3.1-70b", "minimax-m2.5", None]
+    assert new.step_terms_spread is not None
+    fields = {"step_terms", "step_terms_spread", "sources"}
+    assert new.model_dump(exclude=fields) == old.model_dump(exclude=fields)
+    covered = {field for source in new.sources for field in source.covers}
+    assert covered == {field for source in old.sources for field in source.covers}

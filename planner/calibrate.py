@@ -82,8 +82,10 @@ def calibrate(check: CheckResult, market: Market, engine: str) -> Calibration:
             pooled.setdefault(queue.id, []).append(found)
     if not pooled:
         raise ProfileError("the check measured no group with enough answers: there is nothing to calibrate with.")
+    in_force = next((q.template.pool.calibration for q in market.queues if q.template.pool.calibration), None)
     return Calibration(
         engine=engine,
+        terms=in_force.terms if in_force else (),
         corrections=tuple(_correction(queues[name], some) for name, some in pooled.items()),
         sources=(
             Provenance(
@@ -160,7 +162,7 @@ def _correction(queue: Queue, found: list[_Found]) -> Correction:
     extra_s = belief * float(np.average([one.request_s for one in found], weights=weights))
     quantization = Quantization(template.quantization)
     layout = (quantization, template.tp, template.pp, template.ep)
-    before = find_correction(template.pool.corrections, template.pool.gpu.name, serving.architecture.digest, layout)
+    before = find_correction(template.pool.calibration, template.pool.gpu.name, serving.architecture.digest, layout)
     return Correction(
         gpu=template.pool.gpu.name,
         model_digest=serving.architecture.digest,

@@ -78,6 +78,8 @@ def _add_estimate(commands: "Commands[argparse.ArgumentParser]", common: argpars
     for name in ("tp", "pp", "ep"):
         parser.add_argument(f"--{name}", type=_count, default=1, metavar="N")
     parser.add_argument("--quantization", help="default: the model's own")
+    parser.add_argument("--kv-dtype", metavar="TYPE", help="bf16, fp16 or fp8; default by engine and GPU")
+    parser.add_argument("--calibration", metavar="FILE", help="what muxplan calibrate wrote")
     parser.add_argument("--input", type=_count, metavar="N", help="mean input tokens")
     parser.add_argument("--output", dest="output_tokens", type=_count, metavar="N", help="mean output tokens")
     load = parser.add_mutually_exclusive_group()
@@ -203,9 +205,10 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
 
 
 def _add_calibrate(commands: "Commands[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser("calibrate", parents=[common], help="correct the next plan by a check")
-    parser.add_argument("check", metavar="CHECK.json", help="what muxplan check -o wrote")
-    parser.add_argument("--plan", required=True, metavar="PLAN", help="the plan that was checked")
+    parser = commands.add_parser("calibrate", parents=[common], help="correct plans and estimates by measurements")
+    parser.add_argument("measured", metavar="RUNS.csv|CHECK.json", help="measured runs, or what muxplan check -o wrote")
+    parser.add_argument("--plan", metavar="PLAN", help="with CHECK.json: the plan that was checked")
+    parser.add_argument("--engine", default="vllm", help="with RUNS.csv: the engine that ran; default vllm")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="calibration file to write")
     parser.add_argument(
         "--profile",
@@ -223,6 +226,11 @@ def _add_profile(commands: "Commands[argparse.ArgumentParser]", common: argparse
     parser.add_argument("--from", dest="source_path", required=True, metavar="PATH", help="wheel, folder or CSV file")
     parser.add_argument("-o", "--output", metavar="DIR", help="folder to write; default kernels/GPU")
     parser.set_defaults(module="profile_import")
+    parser = kinds.add_parser("terms", parents=[common], help="fit an engine's fixed times on many measured runs")
+    parser.add_argument("runs", metavar="SAMPLE.csv", help="silicon_sample.csv of aiconfigurator-core (or .csv.gz)")
+    parser.add_argument("--engine", default="vllm", help="engine file whose terms to fit anew; default vllm")
+    parser.add_argument("-o", "--output", required=True, metavar="ENGINE.yaml", help="engine file to write")
+    parser.set_defaults(module="profile_terms")
     parser = kinds.add_parser("engine", parents=[common], help="step times of models on this machine's engine")
     parser.add_argument("models", nargs="+", metavar="FOLDER", help="folders with config.json and weights")
     parser.add_argument("-o", "--output", required=True, metavar="DEVICE.yaml", help="device profile to write")

@@ -1,5 +1,6 @@
 """What one deployment does under one load: means and tails, by simulation, with the evidence of every figure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,9 @@ from planner.question import (
 )
 from planner.simulate import Start, simulate_llm, simulate_llm_closed_loop
 from planner.simulate_types import LlmCell, Outcome, Requests
+from profiles.calibration import Calibration, Correction, corrected, find_correction, find_terms
+from profiles.errors import ProfileError
+from profiles.evidence import Evidence
 from profiles.layout import Refusal
 from profiles.memory import MemoryBudget
 from profiles.step_table import StepTable
@@ -54,6 +58,7 @@ class Prepared:
     budget: MemoryBudget
     deployment: Deployment
     cell: LlmCell
+    correction: Correction | None
 
     def simulate(self, cell: LlmCell) -> tuple[Outcome, IntArray]:
         """(what the question's requests saw on that cell, their output tokens)."""
@@ -72,9 +77,10 @@ class Prepared:
 
 
 class Estimator:
-    """Answers questions; step tables are kept, so that many rows of one deployment cost little."""
+    """Answers questions, calibrated or not; step tables are kept: many rows of one deployment cost little."""
 
-    def __init__(self) -> None:
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        self._calibration = calibration
         self._tables: dict[tuple[object, ...], StepTable] = {}
 
     def answer(self, question: Question) -> Estimate:
@@ -90,15 +96,35 @@ class Estimator:
         budget = memory_of(found)
         if isinstance(budget, Refusal):
             return budget
-        deployment = deployment_of(found)
-        cell = cell_of(question, found, self._table(question, found, deployment), budget)
-        return Prepared(question=question, found=found, budget=budget, deployment=deployment, cell=cell)
+        calibration = self._checked(question)
+        gpu, digest, layout = found.gpu.name, found.model.digest, found.layout
+        deployment = deployment_of(found, find_terms(calibration, gpu, digest, layout.quantization))
+        correction = find_correction(calibration, gpu, digest, (layout.quantization, layout.tp, layout.pp, layout.ep))
+        table = self._table(question, found, deployment)
+        if correction is not None:
+            table = corrected(table, correction.step_factor, correction.request_s)
+        return Prepared(
+            question=question,
+            found=found,
+            budget=budget,
+            deployment=deployment,
+            cell=cell_of(question, found, table, budget),
+            correction=correction,
+        )
 
     def _table(self, question: Question, found: Resolved, deployment: Deployment) -> StepTable:
         key = (question.model, question.gpu, question.engine, found.layout, found.batched)
         if key not in self._tables:
             self._tables[key] = tabulate_step(deployment)
         return self._tables[key]
+
+    def _checked(self, question: Question) -> Calibration | None:
+        if self._calibration is not None and self._calibration.engine != question.engine:
+            raise ProfileError(
+                f"the calibration was made with the engine {self._calibration.engine}, the question is about"
+                f" {question.engine}: name a calibration of that engine."
+            )
+        return self._calibration
 
 
 def _estimate(prepared: Prepared, outcome: Outcome, outputs: IntArray) -> Estimate:
@@ -123,13 +149,36 @@ def _estimate(prepared: Prepared, outcome: Outcome, outputs: IntArray) -> Estima
         gpus=prepared.deployment.gpus,
         preemptions=outcome.preemptions,
         evidence=evidence_of(prepared.cell.table, outcome),
-        breakdown=tuple(breakdown),
+        breakdown=_corrected(breakdown, prepared.correction),
         memory=budget,
         assumptions=(
             f"max_num_seqs {found.seqs}, max_num_batched_tokens {found.batched}",
-            f"engine terms of {found.engine.name} {found.engine.version}",
+            _terms_text(prepared),
+            f"KV cache in {found.layout.kv_dtype}",
+            *found.assumptions,
         ),
     )
+
+
+def _corrected(breakdown: Sequence[KernelTime], correction: Correction | None) -> tuple[KernelTime, ...]:
+    """The breakdown as the corrected step table has it: every part longer by the same factor, and fitted."""
+    if correction is None:
+        return tuple(breakdown)
+    return tuple((name, seconds * correction.step_factor, Evidence.FITTED) for name, seconds, _ in breakdown)
+
+
+def _terms_text(prepared: Prepared) -> str:
+    """Which engine terms were taken, and how far predictions by them were off."""
+    found = prepared.found
+    text = f"engine terms of {found.engine.name} {found.engine.version}"
+    if prepared.deployment.terms is not None:
+        return f"{text}, fitted on the runs of the calibration"
+    terms = found.engine.terms_for(found.gpu, found.model, found.layout.quantization)
+    if terms.fit is None:
+        return text
+    whose = f"fitted on {terms.fit.runs} runs of {terms.model}" if terms.model else "of other deployments"
+    ttft, tpot = terms.fit.ttft_median_error_fraction, terms.fit.tpot_median_error_fraction
+    return f"{text}, {whose}: predictions by them were {tpot:.1%} off in TPOT, {ttft:.1%} in TTFT (medians)"
 
 
 def _typical_batch(question: Question, outcome: Outcome, seqs: int) -> int:

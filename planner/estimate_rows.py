@@ -9,6 +9,7 @@ from typing import Any
 from planner.estimate import Estimate, Estimator
 from planner.files import atomic_write_text, check_writable
 from planner.question import Question
+from profiles.calibration import Calibration
 from profiles.errors import PlanningError
 
 REQUIRED = ("model", "gpu", "tp", "pp", "ep", "quantization", "input_tokens", "output_tokens")
@@ -17,6 +18,7 @@ OPTIONAL = (
     "rate_rps",
     "attention_dp",
     "moe_tp",
+    "kv_dtype",
     "max_num_seqs",
     "max_num_batched_tokens",
     "num_requests",
@@ -41,11 +43,13 @@ class RowError(PlanningError):
     """A row, or the header, of an estimates file is malformed: the message names file, line and column."""
 
 
-def estimate_file(source: Path, target: Path, tell: Callable[[int, int], None]) -> tuple[int, int]:
+def estimate_file(
+    source: Path, target: Path, tell: Callable[[int, int], None], calibration: Calibration | None = None
+) -> tuple[int, int]:
     """Answer every row of `source` into `target`, written whole; (answered, refused). RowError for a malformed file."""
     check_writable(target)
-    header, rows = _read(source)
-    estimator = Estimator()
+    header, rows = read_rows(source)
+    estimator = Estimator(calibration)
     answers = []
     for position, (line, row) in enumerate(rows):
         answers.append(_answer(estimator, source, line, row))
@@ -60,7 +64,8 @@ def estimate_file(source: Path, target: Path, tell: Callable[[int, int], None]) 
     return len(rows) - refused, refused
 
 
-def _read(source: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_rows(source: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """(header, rows with the line each ends in) of an estimates file; RowError when it is malformed."""
     try:
         if source.stat().st_size > MOST_BYTES:
             raise RowError(f"{source} is larger than {MOST_BYTES // 1_000_000} MB.")
@@ -93,27 +98,23 @@ def _rows(reader: "csv.DictReader[str]", header: list[str], source: Path) -> Ite
 
 
 def _answer(estimator: Estimator, source: Path, line: int, row: Mapping[str, str]) -> dict[str, Any]:
-    question = _question(source, line, row)
-    moe_tp = _whole(source, line, row, "moe_tp", None)
-    if moe_tp is not None and moe_tp != question.tp:
-        gpus = moe_tp * question.ep
-        reason = f"moe_tp {moe_tp} beside tp {question.tp} ({gpus} GPUs) is not modelled yet."
-        return _said(Estimate(status="refused", reason=reason))
+    question = question_of(source, line, row)
     try:
         return _said(estimator.answer(question))
     except PlanningError as error:
         return _said(Estimate(status="refused", reason=str(error)))
 
 
-def _question(source: Path, line: int, row: Mapping[str, str]) -> Question:
+def question_of(source: Path, line: int, row: Mapping[str, str]) -> Question:
+    """The question of a row; RowError names line and column when it is malformed."""
     concurrency = _whole(source, line, row, "concurrency", None)
-    rate = _number(source, line, row, "rate_rps")
+    rate = number_of(source, line, row, "rate_rps")
     if (concurrency is None) == (rate is None):
         raise RowError(f"{source}:{line}: exactly one of concurrency and rate_rps must be given.")
     start = row.get("start") or "burst"
     if start not in ("burst", "steady"):
         raise RowError(f"{source}:{line}: start: '{start}' is neither burst nor steady.")
-    fraction = _number(source, line, row, "length_low_fraction")
+    fraction = number_of(source, line, row, "length_low_fraction")
     if fraction is not None and fraction > 1:
         raise RowError(f"{source}:{line}: length_low_fraction: {fraction:g} is above 1.")
     return Question(
@@ -125,7 +126,9 @@ def _question(source: Path, line: int, row: Mapping[str, str]) -> Question:
         pp=_whole(source, line, row, "pp", 1) or 1,
         ep=_whole(source, line, row, "ep", 1) or 1,
         attention_dp=_whole(source, line, row, "attention_dp", 1) or 1,
+        moe_tp=_whole(source, line, row, "moe_tp", None),
         quantization=row["quantization"] or None,
+        kv_dtype=row.get("kv_dtype") or None,
         concurrency=concurrency,
         rate_rps=rate,
         max_num_seqs=_whole(source, line, row, "max_num_seqs", None),
@@ -140,7 +143,8 @@ def _absent(source: Path, line: int, column: str) -> int:
     raise RowError(f"{source}:{line}: {column} is empty.")
 
 
-def _number(source: Path, line: int, row: Mapping[str, str], column: str) -> float | None:
+def number_of(source: Path, line: int, row: Mapping[str, str], column: str) -> float | None:
+    """A positive number of a row, None where it is empty; RowError when it is something else."""
     text = row.get(column, "")
     if not text:
         return None
@@ -154,7 +158,7 @@ def _number(source: Path, line: int, row: Mapping[str, str], column: str) -> flo
 
 
 def _whole(source: Path, line: int, row: Mapping[str, str], column: str, default: int | None) -> int | None:
-    value = _number(source, line, row, column)
+    value = number_of(source, line, row, column)
     if value is None:
         return default
     if value != int(value):

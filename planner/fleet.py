@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from profiles.calibration import Correction
+from profiles.calibration import Calibration
 from profiles.gpus import Gpu
 from profiles.measured_steps import MeasuredSteps
 
@@ -27,8 +27,8 @@ class Pool:
     inter_node_bytes_per_s: float | None
     steps: tuple[MeasuredSteps, ...] = ()
     """Step times measured on the device; models that have them are planned by them."""
-    corrections: tuple[Correction, ...] = ()
-    """Corrections of predicted step times by checks."""
+    calibration: Calibration | None = None
+    """What was measured of deployments on these GPUs."""
 
     @property
     def price_in_objective(self) -> float:

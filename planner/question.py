@@ -1,25 +1,26 @@
 """A question to the estimator, and what it takes to simulate it: the deployment, its memory, its cell and lengths."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.simulate_types import LlmCell, Router
-from profiles.engines import Engine, load_engine
+from profiles.engines import Engine, TermValues, load_engine
 from profiles.errors import ProfileError
 from profiles.gpus import Gpu, find_gpu
-from profiles.layout import Layout, Refusal
+from profiles.layout import Layout, Refusal, RefusalReason, layout_refusal
 from profiles.memory import EngineMemory, MemoryBudget, memory_budget, sequence_kv_tokens
 from profiles.models import ModelArchitecture, load_model
-from profiles.precision import KvDtype, Quantization
+from profiles.precision import FLOATS, KvDtype, Quantization
 from profiles.step_table import StepTable
 from profiles.step_time import Deployment
 
 IntArray = NDArray[np.int64]
 OPEN_LOOP_REQUESTS = 2_000
 REQUESTS_PER_CLIENT = 10
+FP4 = "fp4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Question:
     pp: int = 1
     ep: int = 1
     attention_dp: int = 1
+    moe_tp: int | None = None
     quantization: str | None = None
     kv_dtype: str | None = None
     concurrency: int | None = None
@@ -58,24 +60,16 @@ class Resolved:
     seqs: int
     batched: int
     length: int
+    assumptions: tuple[str, ...] = ()
 
 
 def resolve(question: Question) -> Resolved:
     model = load_model(question.model)
     gpu = find_gpu(question.gpu)
     engine = load_engine(question.engine)
-    try:
-        quantization = Quantization(question.quantization or model.dtype)
-    except ValueError as error:
-        known = ", ".join(Quantization)
-        raise ProfileError(f"quantization '{question.quantization}' is not known. Known: {known}.") from error
-    layout = Layout(
-        quantization=quantization,
-        kv_dtype=_kv_dtype(question, gpu),
-        tp=question.tp,
-        pp=question.pp,
-        ep=max(question.ep, question.tp * question.attention_dp) if question.attention_dp > 1 else question.ep,
-    )
+    quantization = _quantization(question, model)
+    formats = Layout(quantization=quantization, kv_dtype=_kv_dtype(question, gpu, engine, quantization))
+    layout, assumptions = _layout(question, model, formats)
     defaults = engine.limits_for(gpu)
     batched = question.max_num_batched_tokens or defaults.max_num_batched_tokens
     seqs = min(question.max_num_seqs or defaults.max_num_seqs, batched)
@@ -87,12 +81,61 @@ def resolve(question: Question) -> Resolved:
                 " encoder, whose prompts are not cut."
             )
         batched = length
-    return Resolved(model=model, gpu=gpu, engine=engine, layout=layout, seqs=seqs, batched=batched, length=length)
+    return Resolved(
+        model=model,
+        gpu=gpu,
+        engine=engine,
+        layout=layout,
+        seqs=seqs,
+        batched=batched,
+        length=length,
+        assumptions=assumptions,
+    )
 
 
-def _kv_dtype(question: Question, gpu: Gpu) -> KvDtype:
+def _layout(question: Question, model: ModelArchitecture, layout: Layout) -> tuple[Layout, tuple[str, ...]]:
+    """(the layout with the ranks that are asked for, what had to be assumed to run it)."""
+    tp, ep, assumed = _ranks(question, model)
+    asked = replace(layout, tp=tp, pp=question.pp, ep=ep)
+    refusal = layout_refusal(model, asked)
+    whole = replace(asked, ep=tp)
+    if refusal and refusal.reason is RefusalReason.SHAPE and model.moe and not layout_refusal(model, whole):
+        return whole, (*assumed, f"ep {tp}, each expert whole: {refusal.sentence}")
+    return asked, assumed
+
+
+def _ranks(question: Question, model: ModelArchitecture) -> tuple[int, int, tuple[str, ...]]:
+    """(tp, ep, what was assumed). `moe_tp` × ep ranks hold the experts; a smaller tp was left at its default."""
+    tp, ep, dp, moe_tp = question.tp, question.ep, question.attention_dp, question.moe_tp or 1
+    if model.moe is None:
+        return tp, ep, ()
+    if dp > 1:
+        whole = max(ep, tp * dp)
+        said = f"ep {whole}, each expert whole: experts cut over attention ranks are not modelled"
+        return tp, whole, (said,) if moe_tp > 1 else ()
+    if moe_tp * ep > tp and question.moe_tp is not None:
+        return moe_tp * ep, ep, (f"tp {moe_tp * ep}: moe_tp {moe_tp} × ep {ep} ranks hold the experts",)
+    return tp, ep, ()
+
+
+def _quantization(question: Question, model: ModelArchitecture) -> Quantization:
+    """The format asked for, else the model's own; `fp4` is the model's own kind of it, else NVIDIA's."""
+    asked = question.quantization or model.dtype
+    if asked == FP4:
+        return model.dtype if model.dtype is Quantization.MXFP4 else Quantization.NVFP4
     try:
-        return KvDtype(question.kv_dtype or gpu.half_precision)
+        return Quantization(asked)
+    except ValueError as error:
+        known = ", ".join((*Quantization, FP4))
+        raise ProfileError(f"quantization '{asked}' is not known. Known: {known}.") from error
+
+
+def _kv_dtype(question: Question, gpu: Gpu, engine: Engine, quantization: Quantization) -> KvDtype:
+    if question.kv_dtype is None:
+        small = quantization in FLOATS and gpu.generation in engine.fp8_kv_generations
+        return KvDtype.FP8 if small else KvDtype(gpu.half_precision)
+    try:
+        return KvDtype(question.kv_dtype)
     except ValueError as error:
         raise ProfileError(f"kv_dtype '{question.kv_dtype}' is not known. Known: {', '.join(KvDtype)}.") from error
 
@@ -111,7 +154,7 @@ def memory_of(found: Resolved) -> MemoryBudget | Refusal:
     return memory_budget(found.model, found.layout, found.gpu, memory)
 
 
-def deployment_of(found: Resolved) -> Deployment:
+def deployment_of(found: Resolved, terms: TermValues | None) -> Deployment:
     return Deployment(
         model=found.model,
         gpu=found.gpu,
@@ -122,6 +165,7 @@ def deployment_of(found: Resolved) -> Deployment:
         pp=found.layout.pp,
         ep=found.layout.ep,
         max_tokens=found.batched,
+        terms=terms,
     )
 
 

@@ -21,7 +21,7 @@ from planner.spec_yaml import FieldPath
 from planner.templates import ModelPlan
 from planner.trace_file import Trace, read_trace
 from planner.traffic import ProcessTraffic, Traffic, trace_traffic
-from profiles.calibration import Correction, load_calibration
+from profiles.calibration import Calibration, load_calibration
 from profiles.capacity_table import CapacityTable, read_capacity_tables
 from profiles.engines import Engine, load_engine
 from profiles.errors import PlanningError, ProfileError
@@ -71,8 +71,8 @@ class Resolver:
         spec = self.loaded.spec
         self.faults += check_references(self.loaded)
         engine = self._try(("engine",), lambda: load_engine(spec.engine))
-        corrections = self._corrections()
-        pools = [self._pool(i, p, corrections) for i, p in enumerate(spec.cluster.pools)]
+        calibration = self._calibration()
+        pools = [self._pool(i, p, calibration) for i, p in enumerate(spec.cluster.pools)]
         architectures = {m.name: self._architecture(i, m) for i, m in enumerate(spec.models)}
         latency = self._tables("latency_table", read_latency_tables)
         capacity = self._tables("capacity_table", read_capacity_tables)
@@ -107,17 +107,17 @@ class Resolver:
             ordered = sorted(dict.fromkeys(self.faults), key=lambda f: (f.line, f.field))
             raise SpecError(self.loaded.document.file, ordered)
 
-    def _corrections(self) -> tuple[Correction, ...]:
+    def _calibration(self) -> Calibration | None:
         name = self.loaded.spec.calibration
         if name is None:
-            return ()
+            return None
         found = self._try(("calibration",), lambda: self._read(load_calibration, name))
         if found is not None and found.engine != self.loaded.spec.engine:
             what = f"was made with the engine {found.engine}, the spec plans for {self.loaded.spec.engine}."
             self.faults.append(self.loaded.fault(("calibration",), what))
-        return () if found is None else found.corrections
+        return found
 
-    def _pool(self, index: int, pool: PoolSpec, corrections: tuple[Correction, ...]) -> Pool | None:
+    def _pool(self, index: int, pool: PoolSpec, calibration: Calibration | None) -> Pool | None:
         found = self._try(("cluster", "pools", index, "gpu"), lambda: self._gpu(pool))
         if found is None:
             return None
@@ -147,7 +147,7 @@ class Resolver:
             intra_node_bytes_per_s=None if intra is None else intra * 1e9 / BITS_PER_BYTE,
             inter_node_bytes_per_s=None if inter is None else inter * 1e9 / BITS_PER_BYTE,
             steps=steps,
-            corrections=corrections,
+            calibration=calibration,
         )
 
     def _gpu(self, pool: PoolSpec) -> tuple[Gpu, tuple[MeasuredSteps, ...]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from planner.capacity import PackedTable
 from planner.fleet import Pool
 from planner.memo import Memo
-from profiles.calibration import corrected, find_correction
+from profiles.calibration import corrected, find_correction, find_terms
 from profiles.engines import Engine
 from profiles.layout import Layout, Refusal, layout_refusal
 from profiles.measured_steps import MeasuredSteps, find_steps, tabulate_measured
@@ -166,7 +166,7 @@ def _tabulated(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine, ste
         deployment = _deployment(model, pool, layout, engine)
         table = steps.answer(deployment, lambda: tabulate_step(deployment))
     key = (layout.quantization, layout.tp, layout.pp, layout.ep)
-    correction = find_correction(pool.corrections, pool.gpu.name, model.architecture.digest, key)
+    correction = find_correction(pool.calibration, pool.gpu.name, model.architecture.digest, key)
     if correction is not None:
         table = corrected(table, correction.step_factor, correction.request_s)
     return table
@@ -186,4 +186,5 @@ def _deployment(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) ->
         intra_node_bytes_per_s=pool.intra_node_bytes_per_s,
         inter_node_bytes_per_s=pool.inter_node_bytes_per_s,
         gpus_per_node=pool.gpus_per_node,
+        terms=find_terms(pool.calibration, pool.gpu.name, model.architecture.digest, layout.quantization),
     )

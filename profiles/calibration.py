@@ -1,13 +1,13 @@
-"""Corrections of predicted step times by what a check measured; a later plan takes them from a file."""
+"""Corrections of predicted step times by what was measured; later plans and estimates take them from a file."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from profiles.catalogue_files import Provenance, load_path
+from profiles.engines import TermValues
 from profiles.evidence import Evidence, EvidenceShares
 from profiles.precision import Quantization
 from profiles.step_table import StepTable
@@ -35,13 +35,33 @@ class Correction(CalibrationPart):
     requests: PositiveInt
 
 
+class DeploymentTerms(CalibrationPart):
+    """Engine terms of one model in one format on one GPU, in any parallelism. `runs`: how many they rest on."""
+
+    gpu: str
+    model_digest: str
+    quantization: Quantization
+    terms: TermValues
+    runs: PositiveInt
+
+
 class Calibration(CalibrationPart):
-    """Corrections for deployments of one engine."""
+    """What measurements say of deployments of one engine: its terms from runs, corrections on top of them from checks.
+
+    At least one of the two.
+    """
 
     version: Literal[1] = 1
     engine: str
-    corrections: tuple[Correction, ...] = Field(min_length=1)
+    terms: tuple[DeploymentTerms, ...] = ()
+    corrections: tuple[Correction, ...] = ()
     sources: tuple[Provenance, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.terms and not self.corrections:
+            raise ValueError("a calibration needs terms or corrections")
+        return self
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -50,12 +70,20 @@ def load_calibration(path: Path) -> Calibration:
 
 
 def find_correction(
-    corrections: Sequence[Correction], gpu: str, digest: str, layout: tuple[Quantization, int, int, int]
+    calibration: Calibration | None, gpu: str, digest: str, layout: tuple[Quantization, int, int, int]
 ) -> Correction | None:
     """The correction of an architecture on a GPU in (quantisation, tp, pp, ep), if there is one."""
-    for one in corrections:
+    for one in calibration.corrections if calibration else ():
         if (one.gpu, one.model_digest) == (gpu, digest) and (one.quantization, one.tp, one.pp, one.ep) == layout:
             return one
+    return None
+
+
+def find_terms(calibration: Calibration | None, gpu: str, digest: str, quantization: Quantization) -> TermValues | None:
+    """The engine terms of an architecture in one format on a GPU, if the calibration has them."""
+    for one in calibration.terms if calibration else ():
+        if (one.gpu, one.model_digest, one.quantization) == (gpu, digest, quantization):
+            return one.terms
     return None
 
 

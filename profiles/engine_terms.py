@@ -1,13 +1,12 @@
 """What an engine adds to the kernels of a step, read from its file for one model on one GPU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from profiles.engines import Engine, GraphSizes
-from profiles.gpus import Gpu
-from profiles.models import ModelArchitecture
+from profiles.engines import Engine, GraphSizes, TermValues
+from profiles.step_table import StepTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +19,23 @@ class StepOverheads:
     sequence_s: float
 
 
-def step_overheads(engine: Engine, gpu: Gpu, model: ModelArchitecture, stage_layers: int) -> StepOverheads:
-    """The engine's fixed times for a stage of so many layers; ProfileError when its file has none for this pair."""
-    terms = engine.terms_for(gpu, model)
+def step_overheads(engine: Engine, terms: TermValues, stage_layers: int) -> StepOverheads:
+    """The fixed times of a stage of so many layers under these terms."""
     return StepOverheads(
         overhead_s=terms.overhead_s,
         prefill_factor=terms.prefill_factor,
         prefill_floor_s=terms.prefill_floor_s_per_layer * stage_layers,
         sequence_s=engine.sequence_s,
+    )
+
+
+def with_terms(table: StepTable, terms: TermValues, stage_layers: int) -> StepTable:
+    """The table of a stage of so many layers with other fixed times; its kernels stay as they are."""
+    return replace(
+        table,
+        overhead_s=terms.overhead_s,
+        prefill_factor=terms.prefill_factor,
+        prefill_floor_s=terms.prefill_floor_s_per_layer * stage_layers,
     )
 
 

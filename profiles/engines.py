@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 from profiles.catalogue_files import Provenance, data_names, load_data, load_path
 from profiles.errors import ProfileError
 from profiles.gpus import Generation, Gpu
-from profiles.models import ModelArchitecture
+from profiles.models import ModelArchitecture, catalogue_digest
+from profiles.precision import Quantization
 
 FOLDER = "engines"
 TemplateKind = Literal["dedicated", "colocated", "multiplexed", "disaggregated"]
@@ -38,14 +39,44 @@ class BatchLimits(EngineData):
         return gpu.visible_memory_bytes >= self.min_visible_memory_bytes and not excluded
 
 
-class StepTerms(EngineData):
-    """Fixed times of a step for a family of models on some generations of GPU (none named: on all)."""
+class TermValues(EngineData):
+    """What an engine adds to the kernels of a step: a fixed time, a factor on the kernels of steps with a prefill, and
+    the least time of such a step for each layer (they run without a CUDA graph, bound by launches).
+    """
 
-    family: Literal["dense", "moe"]
-    generations: tuple[Generation, ...] = ()
     overhead_s: NonNegativeFloat
     prefill_factor: PositiveFloat
     prefill_floor_s_per_layer: NonNegativeFloat
+
+
+class TermsFit(EngineData):
+    """What terms rest on: measured runs of so many deployments, and the errors of their predictions (fractions)."""
+
+    runs: PositiveInt
+    deployments: PositiveInt
+    ttft_median_error_fraction: NonNegativeFloat
+    ttft_p90_error_fraction: NonNegativeFloat
+    tpot_median_error_fraction: NonNegativeFloat
+    tpot_p90_error_fraction: NonNegativeFloat
+
+
+class StepTerms(TermValues):
+    """Terms for the deployments that meet all conditions: a catalogue model (or one of its shape), formats of the
+    weights, generations of GPU. A condition that is left out holds for all.
+    """
+
+    model: str | None = None
+    quantizations: tuple[Quantization, ...] = ()
+    generations: tuple[Generation, ...] = ()
+    fit: TermsFit | None = None
+
+    def holds_for(self, gpu: Gpu, model: ModelArchitecture, quantization: Quantization) -> bool:
+        """Whether these terms are for that deployment."""
+        if self.generations and gpu.generation not in self.generations:
+            return False
+        if self.quantizations and quantization not in self.quantizations:
+            return False
+        return self.model is None or catalogue_digest(self.model) == model.digest
 
 
 class GraphSizes(EngineData):
@@ -79,11 +110,15 @@ class Engine(EngineData):
     gpu_memory_utilization: float = Field(gt=0, le=1)
     process_overhead_bytes: NonNegativeInt
     step_terms: tuple[StepTerms, ...]
-    """None at all for an engine whose steps are known by measurement only."""
+    """The first that holds is taken; none at all for an engine whose steps are known by measurement only."""
+    step_terms_spread: TermValues | None = None
+    """By how much the terms of one deployment differ from these (standard deviation): how far a calibration may go."""
     sequence_s: NonNegativeFloat
     graph_sizes: GraphSizes
     front_end: FrontEnd
     schedule_lag_steps: NonNegativeInt
+    fp8_kv_generations: tuple[Generation, ...] = ()
+    """Where an estimate takes an fp8 KV cache beside weights in fp8, mxfp4 or nvfp4, unless told otherwise."""
     chunked_prefill: bool
     prefix_caching: bool
     fp8_block_over_fp8: PositiveFloat = 1.0
@@ -106,13 +141,15 @@ class Engine(EngineData):
             f"Engine {self.name!r} has no batch_limits for {gpu.name!r}; add an entry without conditions."
         )
 
-    def terms_for(self, gpu: Gpu, model: ModelArchitecture) -> StepTerms:
-        """The step's fixed times for that model on that GPU; ProfileError when no entry holds for them."""
-        family = "dense" if model.moe is None else "moe"
+    def terms_for(self, gpu: Gpu, model: ModelArchitecture, quantization: Quantization) -> StepTerms:
+        """The step's fixed times for that deployment; ProfileError when no entry holds for it."""
         for terms in self.step_terms:
-            if terms.family == family and (not terms.generations or gpu.generation in terms.generations):
+            if terms.holds_for(gpu, model, quantization):
                 return terms
-        raise ProfileError(f"Engine {self.name!r} has no step_terms for {family} models on {gpu.name!r}.")
+        raise ProfileError(
+            f"Engine {self.name!r} has no step_terms for {model.name!r} in {quantization} on {gpu.name!r};"
+            " add an entry without conditions."
+        )
 
 
 def engine_names() -> tuple[str, ...]:

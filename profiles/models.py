@@ -1,6 +1,8 @@
 """Architectures of models: the shapes that decide weights, KV cache and the kernels of a step."""
 
 import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -154,13 +156,28 @@ def model_names() -> tuple[str, ...]:
 
 
 def load_model(name_or_path: str) -> ModelArchitecture:
-    """The architecture of a catalogue name, or of a Hugging Face `config.json` given by its path.
+    """The architecture of a catalogue name or Hugging Face id, or of a Hugging Face `config.json` given by its path.
 
-    A path is what has a separator or ends in `.json`. Raises ProfileError: an unknown name (with the nearest one), a
-    file that cannot be read, is too large or malformed, an architecture that is not known.
+    A path is what has a separator or ends in `.json`, and is no id of the catalogue. Raises ProfileError: an unknown
+    name (with the nearest one), a file that cannot be read, is too large or malformed, an unknown architecture.
     """
     if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".json"):
+        if name_or_path in _hugging_face_ids():
+            return load_data(FOLDER, _hugging_face_ids()[name_or_path], ModelArchitecture)
         from profiles.hf_config import read_hf_config  # hf_config builds the classes above
 
         return read_hf_config(Path(name_or_path))
     return load_data(FOLDER, name_or_path, ModelArchitecture)
+
+
+@lru_cache(maxsize=256)
+def catalogue_digest(name: str) -> str:
+    """The digest of a model of the catalogue; ProfileError for an unknown name."""
+    return load_data(FOLDER, name, ModelArchitecture).digest
+
+
+@lru_cache(maxsize=1)
+def _hugging_face_ids() -> Mapping[str, str]:
+    """Catalogue name of each Hugging Face id that the catalogue has."""
+    models = (load_data(FOLDER, name, ModelArchitecture) for name in model_names())
+    return {model.hf_id: model.name for model in models if model.hf_id}

@@ -56,6 +56,8 @@ class Execution(StrEnum):
 
 PLAIN = frozenset({Quantization.FP32, Quantization.BF16, Quantization.FP16})
 """Formats that are no quantisation: a dtype of their own."""
+FLOATS = frozenset({Quantization.FP8, Quantization.FP8_BLOCK, Quantization.MXFP4, Quantization.NVFP4})
+"""Formats of weights as floating-point numbers of 8 bits or fewer."""
 EXPERTS_ONLY = frozenset({Quantization.MXFP4})
 GROUPED = frozenset({Quantization.INT4, Quantization.AWQ, Quantization.GPTQ})
 NATIVE_UNIT: Mapping[Quantization, str] = {

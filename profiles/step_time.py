@@ -10,7 +10,7 @@ from profiles.attention_times import AttentionTimes
 from profiles.collectives import Interconnect
 from profiles.efficiency import DeviceCurves, curves_of
 from profiles.engine_terms import StepOverheads, captured_sizes, padded_tokens, step_overheads
-from profiles.engines import Engine
+from profiles.engines import Engine, TermValues
 from profiles.errors import ProfileError
 from profiles.evidence import Evidence, EvidenceShares
 from profiles.gpus import Gpu
@@ -51,6 +51,8 @@ class Deployment:
     intra_node_bytes_per_s: float | None = None
     inter_node_bytes_per_s: float | None = None
     gpus_per_node: int = 8
+    terms: TermValues | None = None
+    """The engine's terms, where they are known better than from its file."""
 
     @property
     def gpus(self) -> int:
@@ -107,7 +109,8 @@ class Deployment:
     @cached_property
     def overheads(self) -> StepOverheads:
         """The engine's fixed times."""
-        return step_overheads(self.engine, self.gpu, self.model, self.stage_layers)
+        terms = self.terms or self.engine.terms_for(self.gpu, self.model, self.quantization)
+        return step_overheads(self.engine, terms, self.stage_layers)
 
 
 KernelTime = tuple[str, float, Evidence]

@@ -68,7 +68,7 @@ def with_steps(queue: Queue, steps: MeasuredSteps) -> Queue:
     assert isinstance(serving, LlmServing)
     table = tabulate_measured(steps, serving.table.linear_s.size - 1)
     layout = (Quantization(template.quantization), template.tp, template.pp, template.ep)
-    known = find_correction(template.pool.corrections, template.pool.gpu.name, serving.architecture.digest, layout)
+    known = find_correction(template.pool.calibration, template.pool.gpu.name, serving.architecture.digest, layout)
     if known is not None:
         table = corrected(table, known.step_factor, known.request_s)
     return replace(queue, template=replace(template, serving=replace(serving, table=table)))

@@ -13,6 +13,7 @@ from rich.table import Table
 from planner.estimate import Estimate, Estimator
 from planner.estimate_rows import RowError, estimate_file
 from planner.question import Question
+from profiles.calibration import Calibration, load_calibration
 from profiles.units import GIB, ms_from_s
 
 WIDTH = 100
@@ -24,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.rows:
         return _rows(arguments)
     question = _question(arguments)
-    estimate = Estimator().answer(question)
+    estimate = Estimator(_calibration(arguments)).answer(question)
     if arguments.json:
         sys.stdout.write(json.dumps(_as_json(question, estimate), indent=2) + "\n")
     else:
@@ -40,12 +41,16 @@ def _rows(arguments: argparse.Namespace) -> int:
         if done % TELL_EVERY == 0 or done == total:
             sys.stderr.write(f"{done} of {total} rows\n")
 
-    answered, refused = estimate_file(Path(arguments.rows), Path(arguments.output_file), tell)
+    answered, refused = estimate_file(Path(arguments.rows), Path(arguments.output_file), tell, _calibration(arguments))
     if arguments.json:
         sys.stdout.write(json.dumps({"answered": answered, "refused": refused, "file": arguments.output_file}) + "\n")
     else:
         sys.stdout.write(f"{answered} rows answered, {refused} refused; written to {arguments.output_file}\n")
     return 0
+
+
+def _calibration(arguments: argparse.Namespace) -> Calibration | None:
+    return load_calibration(Path(arguments.calibration)) if arguments.calibration else None
 
 
 def _question(arguments: argparse.Namespace) -> Question:
@@ -65,6 +70,7 @@ def _question(arguments: argparse.Namespace) -> Question:
         pp=arguments.pp,
         ep=arguments.ep,
         quantization=arguments.quantization,
+        kv_dtype=arguments.kv_dtype,
         concurrency=arguments.concurrency,
         rate_rps=arguments.rate,
         max_num_seqs=arguments.max_num_seqs,

@@ -1,5 +1,6 @@
 """A check is made by the simulator itself, with steps slower than planned: calibration must find by how much."""
 
+import datetime
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from planner.replay import planned_market
 from planner.simulate import simulate_llm
 from planner.simulate_types import Requests as Simulated
 from planner.spec_load import load_spec
-from profiles.calibration import Calibration, corrected
+from profiles.calibration import Calibration, DeploymentTerms, corrected
+from profiles.catalogue_files import Provenance
+from profiles.engines import TermValues
 from profiles.errors import ProfileError
+from profiles.evidence import Evidence
+from profiles.models import load_model
 from tests.small_spec import SMALL, written
 
 SLOWER, LATER_S = 1.4, 0.03
@@ -134,3 +139,26 @@ def test_absurd_corrections_are_refused(planned: tuple[Plan, Market]) -> None:
         broken = {**data, "corrections": [{**data["corrections"][0], field: value}]}
         with pytest.raises(ValueError, match=field):
             Calibration.model_validate(broken)
+
+
+def test_terms_from_runs_reach_the_plan_and_a_check_keeps_them(planned: tuple[Plan, Market], tmp_path: Path) -> None:
+    plan, _ = planned
+    model = load_model("qwen3-0.6b")
+    terms = DeploymentTerms(
+        gpu="l4-24gb",
+        model_digest=model.digest,
+        quantization=model.dtype,
+        terms=TermValues(overhead_s=0.009, prefill_factor=1.2, prefill_floor_s_per_layer=0.001),
+        runs=3,
+    )
+    source = Provenance(source="runs of a test", date=datetime.date(2026, 11, 21))
+    calibration = Calibration(engine="vllm", terms=(terms,), sources=(source,))
+    (tmp_path / "c.yaml").write_text(calibration.model_dump_json())
+    spec = written(tmp_path, SMALL.replace("name: small", "name: small\ncalibration: c.yaml", 1))
+    again = plan_spec(load_spec(spec), PlanOptions(draws=2), Progress())
+    before, after = plan.workloads["chat"], again.workloads["chat"]
+    assert before.tpot_ms is not None and after.tpot_ms is not None
+    assert after.tpot_ms.p50 > before.tpot_ms.p50 + 5
+    assert after.evidence.shares[Evidence.FITTED] > before.evidence.shares[Evidence.FITTED]
+    market = planned_market(again, tmp_path, Progress())
+    assert calibrate(check_of(again, market, 20.0), market, again.engine).terms == (terms,)

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from profiles.engine_terms import captured_sizes, padded_tokens, step_overheads
-from profiles.engines import GraphSizes, load_engine
+from profiles.engine_terms import captured_sizes, padded_tokens, step_overheads, with_terms
+from profiles.engines import GraphSizes, TermValues, load_engine
 from profiles.gpus import load_gpu
 from profiles.models import load_model
+from profiles.precision import KvDtype, Quantization
+from profiles.step_time import Deployment, tabulate_step
 
 
 def test_captured_sizes_are_vllm_s_defaults() -> None:
@@ -27,8 +29,26 @@ def test_an_engine_without_graphs_pads_nothing() -> None:
     assert padded_tokens(sizes, np.array([3, 700])).tolist() == [3, 700]
 
 
+TERMS = TermValues(overhead_s=1e-3, prefill_factor=1.2, prefill_floor_s_per_layer=3e-4)
+
+
 def test_the_floor_under_prefill_is_per_layer_of_the_stage() -> None:
-    engine, gpu, model = load_engine("vllm"), load_gpu("h100-sxm-80gb"), load_model("llama-3.1-70b")
-    whole, half = (step_overheads(engine, gpu, model, layers) for layers in (80, 40))
+    whole, half = (step_overheads(load_engine("vllm"), TERMS, layers) for layers in (80, 40))
     assert whole.prefill_floor_s == 2 * half.prefill_floor_s == 80 * 0.3e-3
-    assert whole.overhead_s == half.overhead_s
+    assert whole.overhead_s == half.overhead_s == 1e-3
+
+
+def test_a_table_takes_other_terms_and_keeps_its_kernels() -> None:
+    table = tabulate_step(
+        Deployment(
+            model=load_model("llama-3.1-8b"),
+            gpu=load_gpu("h100-sxm-80gb"),
+            engine=load_engine("vllm"),
+            quantization=Quantization.BF16,
+            kv_dtype=KvDtype.BF16,
+            max_tokens=256,
+        )
+    )
+    other = with_terms(table, TERMS, 32)
+    assert (other.overhead_s, other.prefill_factor, other.prefill_floor_s) == (1e-3, 1.2, 32 * 3e-4)
+    assert other.linear_s is table.linear_s and other.sampling_s is table.sampling_s

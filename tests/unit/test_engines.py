@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from profiles.engines import engine_names, load_engine
+from profiles.engines import Engine, StepTerms, TermValues, engine_names, load_engine
 from profiles.errors import ProfileError
 from profiles.gpus import load_gpu
 from profiles.models import load_model
+from profiles.precision import Quantization
 
 
 @pytest.mark.parametrize(
@@ -25,17 +26,34 @@ def test_batch_limits_are_those_of_the_engine_on_that_gpu(gpu: str, sequences: i
     assert (limits.max_num_seqs, limits.max_num_batched_tokens) == (sequences, tokens)
 
 
-@pytest.mark.parametrize(
-    ("gpu", "model", "overhead_s"),
-    [
-        ("h100-sxm-80gb", "llama-3.1-8b", 1.1e-3),
-        ("a100-sxm-80gb", "llama-3.1-8b", 1.1e-3),
-        ("b200-sxm-180gb", "llama-3.1-8b", 0.7e-3),
-        ("b200-sxm-180gb", "mixtral-8x7b", 1.3e-3),
-    ],
-)
-def test_step_terms_follow_generation_and_family(gpu: str, model: str, overhead_s: float) -> None:
-    assert load_engine("vllm").terms_for(load_gpu(gpu), load_model(model)).overhead_s == overhead_s
+def terms_of(engine: Engine, gpu: str, model: str, quantization: Quantization) -> TermValues:
+    return engine.terms_for(load_gpu(gpu), load_model(model), quantization)
+
+
+def test_step_terms_are_those_of_the_first_entry_that_holds() -> None:
+    common = StepTerms(overhead_s=1e-3, prefill_factor=1.0, prefill_floor_s_per_layer=0.0)
+    own = {"model": "llama-3.1-70b", "quantizations": (Quantization.FP8,), "generations": ("hopper",)}
+    special = StepTerms.model_validate({**common.model_dump(), **own, "overhead_s": 2e-3})
+    engine = load_engine("vllm").model_copy(update={"step_terms": (special, common)})
+    assert terms_of(engine, "h200-sxm-141gb", "llama-3.1-70b", Quantization.FP8) is special
+    assert terms_of(engine, "h100-sxm-80gb", "llama-3.3-70b", Quantization.FP8) is special, "the same architecture"
+    for gpu, model, quantization in (
+        ("b200-sxm-180gb", "llama-3.1-70b", Quantization.FP8),
+        ("h100-sxm-80gb", "qwen2.5-72b", Quantization.FP8),
+        ("h100-sxm-80gb", "llama-3.1-70b", Quantization.BF16),
+    ):
+        assert terms_of(engine, gpu, model, quantization) is common
+
+
+def test_the_terms_of_measured_deployments_say_how_well_they_explain_them() -> None:
+    *measured, common = load_engine("vllm").step_terms
+    assert len(measured) >= 6
+    for terms in measured:
+        assert terms.model and terms.generations and terms.quantizations and terms.fit
+        assert terms.fit.tpot_median_error_fraction <= 0.06 and terms.fit.ttft_median_error_fraction <= 0.15
+    assert common.model is None and not common.generations and common.fit
+    assert common.fit.runs > 500 and common.fit.deployments > len(measured)
+    assert common.fit.tpot_median_error_fraction <= 0.10 and common.fit.ttft_median_error_fraction <= 0.25
 
 
 def test_every_engine_loads_under_its_name() -> None:
@@ -50,13 +68,11 @@ def test_another_engine_is_only_a_file(tmp_path: Path) -> None:
     assert (engine.name, engine.block_tokens) == ("mine", 32)
 
 
-def test_an_engine_without_terms_for_a_family_says_so(tmp_path: Path) -> None:
-    text = resources.files("profiles").joinpath("data", "engines", "vllm.yaml").read_text(encoding="utf-8")
-    path = tmp_path / "mine.yaml"
-    path.write_text("\n".join(line for line in text.splitlines() if "family: moe" not in line))
-    engine = load_engine(str(path))
-    with pytest.raises(ProfileError, match="no step_terms for moe"):
-        engine.terms_for(load_gpu("h100-sxm-80gb"), load_model("mixtral-8x7b"))
+def test_an_engine_without_terms_for_a_deployment_says_so() -> None:
+    engine = load_engine("vllm")
+    engine = engine.model_copy(update={"step_terms": engine.step_terms[:-1]})
+    with pytest.raises(ProfileError, match="no step_terms for 'mixtral-8x7b' in bf16 on 'h100-sxm-80gb'"):
+        terms_of(engine, "h100-sxm-80gb", "mixtral-8x7b", Quantization.BF16)
 
 
 def test_an_unknown_engine_suggests_the_nearest() -> None:

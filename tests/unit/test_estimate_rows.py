@@ -80,7 +80,14 @@ OPTIONS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "length_low_fraction": ({"length_low_fraction": "0.25"}, {"length_low_fraction": 0.25}),
     "start": ({"start": "steady", "concurrency": "8"}, {"start": "steady", "concurrency": 8}),
     "concurrency": ({"concurrency": "16"}, {"concurrency": 16}),
-    "moe_tp": ({"moe_tp": "1"}, {}),
+    "moe_tp": (
+        {"moe_tp": "2", "model": "gpt-oss-20b", "gpu": "h100-sxm-80gb"},
+        {"moe_tp": 2, "model": "gpt-oss-20b", "gpu": "h100-sxm-80gb"},
+    ),
+    "kv_dtype": (
+        {"kv_dtype": "fp8", "gpu": "h100-sxm-80gb", "input_tokens": "4000", "concurrency": "64"},
+        {"kv_dtype": "fp8", "gpu": "h100-sxm-80gb", "input_tokens": 4000, "concurrency": 64},
+    ),
 }
 
 
@@ -109,7 +116,7 @@ REFUSED = {
     "unknown gpu": ({"gpu": "l4"}, "'l4' is not in the catalogue"),
     "unknown quantization": ({"quantization": "int3"}, "quantization 'int3' is not known"),
     "split that does not divide": ({"tp": "3"}, ""),
-    "other split of the experts": ({"moe_tp": "2"}, "moe_tp 2 beside tp 1 (2 GPUs) is not modelled yet"),
+    "unknown kv_dtype": ({"kv_dtype": "int8"}, "kv_dtype 'int8' is not known. Known: "),
 }
 
 

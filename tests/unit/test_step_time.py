@@ -107,9 +107,10 @@ def test_the_breakdown_adds_up_to_the_table_s_step(prefill_tokens: int) -> None:
 
 
 def test_a_short_prefill_is_bound_by_launches() -> None:
-    breakdown = estimate_breakdown(deployment(gpu="b200-sxm-180gb"), prefill_tokens=16, decode_batch=0, context=0)
+    way = deployment(gpu="b200-sxm-180gb")
+    breakdown = estimate_breakdown(way, prefill_tokens=16, decode_batch=0, context=0)
     assert breakdown[-1][0] == "launch bound"
-    assert sum(seconds for _, seconds, _ in breakdown) == pytest.approx(32 * 0.9e-3)
+    assert sum(seconds for _, seconds, _ in breakdown) == pytest.approx(way.overheads.prefill_floor_s)
 
 
 def test_evidence_follows_the_calibration() -> None:

@@ -1,0 +1,146 @@
+"""Measured runs from `silicon_sample.csv` of aiconfigurator-core (NVIDIA, Apache-2.0), told apart by how they were run.
+
+The lengths, concurrencies and dates of its vLLM rows are those of a public benchmark (InferenceMAX) whose scripts send
+10 prompts for every client, all clients at once at the start, lengths uniform on 80 to 100 % of the label, and report
+means over all requests. Rows of another harness (other lengths) are left out.
+"""
+
+import csv
+import gzip
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from planner.measured_runs import MeasuredRun, RunsError
+from planner.question import Question
+from profiles.models import load_model, model_names
+
+LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
+SYSTEMS: Mapping[str, str] = {"h100_sxm": "h100-sxm-80gb", "h200_sxm": "h200-sxm-141gb", "b200_sxm": "b200-sxm-180gb"}
+FORMATS: Mapping[str, str] = {"fp8": "fp8", "fp4": "nvfp4", "int4": "int4", "bf16": "bf16"}
+LOW_FRACTION = 0.8
+BATCHED_TOKENS = 8192
+LEAST_SEQS = 512
+QUEUED = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What runs must share to share engine terms: how the rows name it."""
+
+    model: str
+    gpu: str
+    precision: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRun:
+    """One row: its deployment, the run, and whether its TTFT is mostly the wait for KV memory."""
+
+    deployment: Deployment
+    run: MeasuredRun
+    kv_bound: bool
+
+
+def read_sample(path: Path, engine: str = "vllm") -> list[SampleRun]:
+    """The aggregated rows of an engine with explicit tp on the GPUs of SYSTEMS, in the file's order.
+
+    A run counts as bound by KV memory when its TTFT is more than 6 times the median of the runs of its deployment with
+    the same input length. RunsError when the file is not such a table.
+    """
+    rows = [row for row in _rows(path) if _in_scope(row, engine)]
+    names = {load_model(name).hf_id.removesuffix("-Instruct"): name for name in model_names()}
+    found = []
+    for row in rows:
+        name = names.get(row["model_path"].removesuffix("-Instruct"))
+        if name is None:
+            raise RunsError(f"{path}: {row['id']}: the catalogue has no model {row['model_path']}.")
+        found.append((_deployment(row, name), _run(path, row, name)))
+    return [
+        SampleRun(deployment=deployment, run=run, kv_bound=bound)
+        for (deployment, run), bound in zip(found, _kv_bound(found), strict=True)
+    ]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunsError(f"{path} cannot be read: {error}.") from error
+
+
+def _in_scope(row: Mapping[str, str], engine: str) -> bool:
+    try:
+        lengths = (int(float(row["isl"])), int(float(row["osl"])))
+        named = (row["backend"], row["mode"]) == (engine, "agg") and bool(row["tp_size"])
+        return named and row["system"] in SYSTEMS and lengths in LENGTHS
+    except (KeyError, ValueError) as error:
+        raise RunsError(f"the file is not a silicon_sample.csv: {error}.") from error
+
+
+def _deployment(row: Mapping[str, str], name: str) -> Deployment:
+    return Deployment(
+        model=name, gpu=SYSTEMS[row["system"]], precision=row["precision"], version=row["backend_version"]
+    )
+
+
+def _run(path: Path, row: Mapping[str, str], name: str) -> MeasuredRun:
+    tp, ep = _ranks(row)
+    clients = _whole(row, "concurrency", 1)
+    return MeasuredRun(
+        question=Question(
+            model=name,
+            gpu=SYSTEMS[row["system"]],
+            input_tokens=_whole(row, "isl", 1),
+            output_tokens=_whole(row, "osl", 1),
+            tp=tp,
+            pp=_whole(row, "pp_size", 1),
+            ep=ep,
+            quantization=_format(row, name),
+            concurrency=clients,
+            max_num_seqs=max(LEAST_SEQS, clients),
+            max_num_batched_tokens=BATCHED_TOKENS,
+            length_low_fraction=LOW_FRACTION,
+        ),
+        ttft_ms=float(row["silicon_ttft_ms"]),
+        tpot_ms=float(row["silicon_tpot_ms"]),
+        where=f"{path}: {row['id']}",
+    )
+
+
+def _whole(row: Mapping[str, str], column: str, default: int) -> int:
+    return int(float(row[column])) if row[column] else default
+
+
+def _format(row: Mapping[str, str], name: str) -> str:
+    """The format of the checkpoint that was run: fp8 means the model's own where that is block-scaled."""
+    own = load_model(name).dtype
+    return own.value if row["precision"] == "fp8" and own.value.startswith("fp8") else FORMATS[row["precision"]]
+
+
+def _ranks(row: Mapping[str, str]) -> tuple[int, int]:
+    """(tp, ep) of a row.
+
+    A blank attention_dp_size beside more expert ranks than tp means that tp was left at 1: all ranks share a layer.
+    Rows with attention_dp_size = tp and moe_ep_size = tp² come from a launch with tp and expert parallelism over the
+    same GPUs: what they measured equals the rows that are labelled so, within 2 %.
+    """
+    tp, dp = _whole(row, "tp_size", 1), _whole(row, "attention_dp_size", 1)
+    moe_tp, ep = _whole(row, "moe_tp_size", 1), _whole(row, "moe_ep_size", 1)
+    if dp > 1:
+        return tp, tp
+    return (moe_tp * ep if not row["attention_dp_size"] and row["moe_tp_size"] else tp), ep
+
+
+def _kv_bound(found: Sequence[tuple[Deployment, MeasuredRun]]) -> list[bool]:
+    ttft: dict[tuple[Deployment, int], list[float]] = {}
+    for deployment, run in found:
+        ttft.setdefault((deployment, run.question.input_tokens), []).append(run.ttft_ms)
+    return [
+        run.ttft_ms > QUEUED * float(np.median(ttft[deployment, run.question.input_tokens]))
+        for deployment, run in found
+    ]

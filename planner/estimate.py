@@ -176,9 +176,11 @@ def _terms_text(prepared: Prepared) -> str:
     terms = found.engine.terms_for(found.gpu, found.model, found.layout.quantization)
     if terms.fit is None:
         return text
-    whose = f"fitted on {terms.fit.runs} runs of {terms.model}" if terms.model else "of other deployments"
     ttft, tpot = terms.fit.ttft_median_error_fraction, terms.fit.tpot_median_error_fraction
-    return f"{text}, {whose}: predictions by them were {tpot:.1%} off in TPOT, {ttft:.1%} in TTFT (medians)"
+    off = f"{tpot:.1%} off in TPOT and {ttft:.1%} in TTFT (medians)"
+    if terms.model is None:
+        return f"{text} common to all models: for models left out of their fit they were {off}"
+    return f"{text} fitted on {terms.fit.runs} runs of {terms.model}, for which they are {off}"
 
 
 def _typical_batch(question: Question, outcome: Outcome, seqs: int) -> int:

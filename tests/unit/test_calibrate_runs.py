@@ -80,7 +80,7 @@ def test_the_breakdown_and_what_was_assumed_follow_the_calibration(calibration: 
     before, after = Estimator().answer(QUESTION), Estimator(calibration).answer(QUESTION)
     overhead = [{name: s for name, s, _ in x.breakdown}["engine per step"] for x in (before, after)]
     assert overhead[1] == calibration.terms[0].terms.overhead_s > overhead[0]
-    assert any("of other deployments: predictions by them were" in line for line in before.assumptions)
+    assert any("for models left out of their fit they were" in line for line in before.assumptions)
     assert any("fitted on the runs of the calibration" in line for line in after.assumptions)
 
 

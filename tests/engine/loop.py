@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from tests.engine.pair import MODELS, SPEC, muxplan, profile, two_free_ports
+from tests.engine.pair import MODELS, SPEC, muxplan, on_one_core, profile, two_free_ports
 
 ROUNDS, PASSES, WINDOWS, SECONDS = 2, 2, 4, 20
 Errors = dict[tuple[str, str], list[float]]
@@ -56,14 +55,20 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         loop = Loop(folder=Path(name), engine=arguments.engine_python.absolute())
-        _prepare(loop)
-        for number in range(arguments.rounds):
-            _round(loop, number)
-        _share(loop)
+        try:
+            _prepare(loop)
+            for number in range(arguments.rounds):
+                _round(loop, number)
+            _share(loop)
+        finally:
+            _tell(loop)
+    return 0
+
+
+def _tell(loop: Loop) -> None:
     for (when, what), found in loop.errors.items():
         rounds = ", ".join(f"{e:+.1%}" for e in found)
         sys.stdout.write(f"{when:<20} {what:<28} median {np.median(found):+7.1%}   ({rounds})\n")
-    return 0
 
 
 def _prepare(loop: Loop) -> None:
@@ -116,9 +121,7 @@ def busy_fraction(requests: dict[str, Any]) -> float:
 
 def _share(loop: Loop) -> None:
     """Both engines on one core: what that costs."""
-    plan = yaml.safe_load((loop.folder / "plan.yaml").read_text())
-    plan["groups"][1]["gpu_ids"] = plan["groups"][0]["gpu_ids"]
-    (loop.folder / "shared.plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    on_one_core(loop.folder)
     found = loop.check("shared.plan.yaml", 300, "--windows", "2")
     for group in found["groups"].values():
         loop.note("on one core", f"{group['model']}: TPOT, slower by", group["slowdown"]["tpot_factor"] - 1)

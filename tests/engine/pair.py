@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import yaml
 
 SPEC = """\
 version: 1
@@ -65,6 +66,13 @@ def profile(folder: Path, engine: Path, passes: int) -> "subprocess.CompletedPro
     words = ["--engine", "vllm-cpu", "--memory-gib", "2.6", "--price", "0.05", "--devices", "0", "1"]
     words += ["--prompts", "32", "128", "512", "--passes", str(passes), "--first-port", str(two_free_ports())]
     return muxplan(folder, engine, "profile", "engine", "talker", "writer", "-o", "cpu.yaml", *words)
+
+
+def on_one_core(folder: Path) -> None:
+    """Write the folder's plan with both groups on the first one's core as shared.plan.yaml."""
+    plan = yaml.safe_load((folder / "plan.yaml").read_text())
+    plan["groups"][1]["gpu_ids"] = [dict(place) for place in plan["groups"][0]["gpu_ids"]]
+    (folder / "shared.plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
 
 
 def engines_running(folder: Path) -> list[psutil.Process]:

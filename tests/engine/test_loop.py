@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from planner.runtime.environment import EngineEnvironment
-from tests.engine.pair import SPEC, engines_running, muxplan, two_free_ports
+from tests.engine.pair import SPEC, engines_running, muxplan, on_one_core, two_free_ports
 
 WORKER_STEP = 0.20
 TPOT = 0.40
@@ -76,9 +76,7 @@ def test_a_profile_that_is_twice_too_quick_is_found_out(planned: Path, environme
 
 
 def test_two_engines_on_one_core_slow_each_other(planned: Path, environment: EngineEnvironment) -> None:
-    plan = yaml.safe_load((planned / "plan.yaml").read_text())
-    plan["groups"][1]["gpu_ids"] = plan["groups"][0]["gpu_ids"]
-    (planned / "shared.plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    on_one_core(planned)
     words = ("check", "shared.plan.yaml", "--duration", "8", "--first-port", str(two_free_ports()), "--json")
     done = muxplan(planned, environment.python, *words)
     assert done.returncode in (0, 1) and done.stdout, done.stderr

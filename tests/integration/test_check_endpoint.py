@@ -201,6 +201,17 @@ def test_a_service_that_cannot_be_checked_is_told_in_one_sentence(
     assert service.asked == 1
 
 
+def test_a_redirect_brings_the_key_to_nobody(
+    plan_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUXPLAN_API_KEY", SECRET)
+    with running(Service()) as other:
+        service.moved_to = f"http://127.0.0.1:{other.port}"
+        assert check(plan_path, service, "--served-model", "elsewhere") == 1
+        assert f"a redirect to {service.moved_to}/v1/completions, which" in capsys.readouterr().err
+        assert other.asked == 0 and service.keys == [f"Bearer {SECRET}"]
+
+
 def test_a_silent_service_is_given_up(
     plan_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ class Service:
     first_s: float = 0.02
     gap_s: float = 0.005
     key: str | None = None
+    moved_to: str = "http://127.0.0.1:9"
     port: int = 0
     asked: int = 0
     keys: list[str | None] = field(default_factory=list)
@@ -74,8 +75,8 @@ async def limited_later(service: Service, request: web.Request, body: dict[str, 
     return await (streamed if service.asked % 3 else limited)(service, request, body)
 
 
-async def elsewhere(_service: Service, _request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-    return web.Response(status=307, headers={"Location": "http://127.0.0.1:9/v1/completions?ticket=1"})
+async def elsewhere(service: Service, _request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    return web.Response(status=307, headers={"Location": f"{service.moved_to}/v1/completions?ticket=1"})
 
 
 async def at_once(_service: Service, _request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:

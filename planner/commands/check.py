@@ -55,21 +55,21 @@ def run(arguments: argparse.Namespace) -> int:
         return check_kernels.run(arguments)
     path = Path(arguments.plan)
     plan = read_plan(path)
-    with interruptible("stopping: what was measured is kept (Ctrl-C again ends at once)") as interrupt:
-        try:
-            found = CHECKS[level](plan, path.parent, arguments, interrupt)
-        except EngineError as error:
-            sys.stderr.write(f"muxplan: {error}\n")
-            return NOT_HELD
+    try:
+        found = CHECKS[level](plan, path.parent, arguments)
+    except EngineError as error:
+        sys.stderr.write(f"muxplan: {error}\n")
+        return NOT_HELD
     return _told(found, arguments)
 
 
-def _vllm(plan: Plan, folder: Path, arguments: argparse.Namespace, interrupt: Interrupt) -> CheckResult:
-    place = (find_environment(arguments.engine_python), Path(arguments.logs).absolute())
-    return check_on_vllm(plan, folder, _options(arguments, interrupt), place, _progress())
+def _vllm(plan: Plan, folder: Path, arguments: argparse.Namespace) -> CheckResult:
+    with interruptible("stopping the engines (Ctrl-C again ends at once)") as interrupt:
+        place = (find_environment(arguments.engine_python), Path(arguments.logs).absolute())
+        return check_on_vllm(plan, folder, _options(arguments, interrupt), place, _progress())
 
 
-def _endpoint(plan: Plan, folder: Path, arguments: argparse.Namespace, interrupt: Interrupt) -> CheckResult:
+def _endpoint(plan: Plan, folder: Path, arguments: argparse.Namespace) -> CheckResult:
     endpoint = Endpoint(
         url=endpoint_url(arguments.endpoint),
         workload=arguments.workload,
@@ -77,10 +77,11 @@ def _endpoint(plan: Plan, folder: Path, arguments: argparse.Namespace, interrupt
         rate_rps=arguments.rate,
         api_key=key_of(os.environ),
     )
-    return check_endpoint(plan, folder, endpoint, _options(arguments, interrupt), _progress())
+    with interruptible("stopping: what was measured is kept (Ctrl-C again ends at once)") as interrupt:
+        return check_endpoint(plan, folder, endpoint, _options(arguments, interrupt), _progress())
 
 
-def _simulator(plan: Plan, folder: Path, arguments: argparse.Namespace, _interrupt: Interrupt) -> CheckResult:
+def _simulator(plan: Plan, folder: Path, arguments: argparse.Namespace) -> CheckResult:
     traffic = Traffic(
         draws=arguments.windows or DRAWS,
         seed=arguments.seed,

@@ -62,7 +62,6 @@ def _service(one: Launch, device: Device) -> dict[str, Any]:
         "restart": "unless-stopped",
         "stop_grace_period": f"{GRACE_S}s",
         "security_opt": ["no-new-privileges:true"],
-        "cap_drop": ["ALL"],
         **_gpus(one, device),
     }
 

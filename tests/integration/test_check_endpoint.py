@@ -49,6 +49,8 @@ workloads:
     traffic: {rate_rps: 1.0}
     tokens: {input: {mean: 100, cv: 0.5}, output: {mean: 8, cv: 0.5}}
     slo: {ttft_ms: 3000, tpot_ms: 500, attainment: 0.95}
+constraints:
+  - {kind: min_replicas, model: tiny, count: 2}
 """
 SECRET = "sk-very-secret-key-8472"
 
@@ -123,6 +125,20 @@ def test_a_share_of_the_traffic_is_predicted_as_that_share(
     assert found.workloads["chat"].predicted.served_rps < 4.1
 
 
+def test_a_group_gets_its_share_and_is_predicted_alone(
+    plan_path: Path, plan: Plan, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    routes = plan.routes["chat"]
+    assert len(routes) > 1
+    first = min(routes, key=lambda route: route.weight_fraction)
+    assert check(plan_path, service, "--group", first.group, "--duration", "5", "--json") in (0, 1)
+    found = CheckResult.model_validate_json(capsys.readouterr().out)
+    sent = found.workloads["chat"].requests
+    expected = 5.0 * plan.workloads["chat"].served_rps * first.weight_fraction
+    assert abs(sent - expected) < 4 * expected**0.5
+    assert service.asked == sent + 1
+
+
 def test_the_key_goes_into_the_header_and_nowhere_else(
     plan_path: Path,
     service: Service,
@@ -183,6 +199,17 @@ def test_a_service_that_cannot_be_checked_is_told_in_one_sentence(
     assert SECRET not in shown.err
     # Nothing more is sent after a first request that shows what is wrong.
     assert service.asked == 1
+
+
+def test_a_redirect_brings_the_key_to_nobody(
+    plan_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUXPLAN_API_KEY", SECRET)
+    with running(Service()) as other:
+        service.moved_to = f"http://127.0.0.1:{other.port}"
+        assert check(plan_path, service, "--served-model", "elsewhere") == 1
+        assert f"a redirect to {service.moved_to}/v1/completions, which" in capsys.readouterr().err
+        assert other.asked == 0 and service.keys == [f"Bearer {SECRET}"]
 
 
 def test_a_silent_service_is_given_up(

@@ -145,6 +145,14 @@ def test_nothing_more_is_sent_after_a_cancel(server: Server) -> None:
     assert np.isnan(answers.e2e_s[2]) and len(server.bodies) == 2
 
 
+def test_what_a_cancel_cuts_off_is_neither_served_nor_failed(server: Server) -> None:
+    start = time.monotonic()
+    answers = open_loop([target(server)], sending([0.0, 0.0], 200), cancelled=lambda: time.monotonic() - start > 0.6)
+    # Tokens had come: that does not make an answer of them.
+    assert answers.tokens.max() > 0
+    assert not answers.served.any() and not answers.done.any() and not answers.errors
+
+
 def test_the_key_is_sent_as_a_header_only(server: Server) -> None:
     open_loop([target(server, key="s3cret")], sending([0.0]))
     assert server.keys == ["Bearer s3cret"]

@@ -22,11 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README_PICTURES = ("plan", "what-if", "simulate")
 PORT = 8655
 ADDRESS = f"http://127.0.0.1:{PORT}"
-WAIT_MS = 240_000
+WAIT_MS = 900_000
 SETTLE_MS = 2_000
 HEIGHT = 900
 NARROW_PX, WIDE_PX = 1280, 1920
-NO_PLAN = '?spec=chat_fleet.yaml&set={"cluster.pools.h100.max_nodes":1}'
+NO_PLAN = '?set={"constraints":[{"kind":"max_gpus","count":1}]}'
+
+SPEC = "new URLSearchParams(location.search).get('spec')"
 
 Shoot = Callable[[str], None]
 
@@ -35,8 +37,9 @@ def main() -> None:
     """Serve the examples, walk through the pages, and write a picture of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", metavar="FOLDER", type=Path, help="every page, two widths, light and dark")
-    folder = parser.parse_args().all
-    with _served(), sync_playwright() as playwright:
+    parser.add_argument("--workspace", metavar="FOLDER", type=Path, default=ROOT / "examples", help="default: examples")
+    folder, workspace = parser.parse_args().all, parser.parse_args().workspace
+    with _served(workspace), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         if folder is None:
             _walk(browser, ROOT / "docs" / "pictures", (NARROW_PX, "light"), README_PICTURES)
@@ -47,8 +50,8 @@ def main() -> None:
 
 
 @contextmanager
-def _served() -> Iterator[None]:
-    program = [sys.executable, "-m", "planner.cli", "ui", str(ROOT / "examples"), "--port", str(PORT)]
+def _served(workspace: Path) -> Iterator[None]:
+    program = [sys.executable, "-m", "planner.cli", "ui", str(workspace), "--port", str(PORT)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as server:
         try:
@@ -81,7 +84,10 @@ def _walk(browser: Any, folder: Path, look: tuple[int, str], wanted: tuple[str, 
 
     page.goto(ADDRESS)
     _plan(page, shoot)
-    _what_if(page, shoot)
+    _what_if(page)
+    if look == (NARROW_PX, "light"):
+        _studies(page)
+    shoot("what-if")
     if wanted is None:
         _go(page, "Compare")
         page.get_by_text("What changes").wait_for()
@@ -90,7 +96,7 @@ def _walk(browser: Any, folder: Path, look: tuple[int, str], wanted: tuple[str, 
     if wanted is None:
         _profiles(page, shoot)
         _export(page, shoot)
-        page.goto(f"{ADDRESS}/{NO_PLAN}")
+        page.goto(f"{ADDRESS}/{NO_PLAN}&spec={page.evaluate(SPEC)}")
         _press(page, "Plan")
         page.get_by_text("There is no plan.").wait_for()
         shoot("no-plan")
@@ -117,19 +123,22 @@ def _plan(page: Any, shoot: Shoot) -> None:
     page.get_by_text("Kept as").first.wait_for()
 
 
-def _what_if(page: Any, shoot: Shoot) -> None:
+def _what_if(page: Any) -> None:
     _go(page, "What if")
     handle = page.get_by_test_id("stSlider").filter(has_text="All traffic ×").get_by_role("slider")
     handle.focus()
-    for _ in range(10):
+    for _ in range(2):
         handle.press("ArrowRight")
     page.get_by_text("against the scenario as it stands").wait_for()
     page.get_by_role("button", name="Keep to compare").click()
     page.get_by_text("Kept as").last.wait_for()
+
+
+def _studies(page: Any) -> None:
+    """Variants are planned one after another: this takes minutes."""
     for study in ("tornado", "pareto"):
         page.locator(f".st-key-{study}-go button").click()
         page.locator(f".st-key-{study}-csv").wait_for()
-    shoot("what-if")
 
 
 def _simulate(page: Any, shoot: Shoot) -> None:
@@ -163,12 +172,18 @@ def _export(page: Any, shoot: Shoot) -> None:
 
 def _picture(page: Any, path: Path, width: int) -> None:
     """The whole page: Streamlit scrolls inside, so the window is made as high as what it holds."""
-    page.wait_for_timeout(SETTLE_MS)
+    _settle(page)
     height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
     page.set_viewport_size({"width": width, "height": max(HEIGHT, height)})
-    page.wait_for_timeout(SETTLE_MS)
+    _settle(page)
     page.screenshot(path=path)
     page.set_viewport_size({"width": width, "height": HEIGHT})
+
+
+def _settle(page: Any) -> None:
+    """Nothing runs any more, and what was drawn has had its time."""
+    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')")
+    page.wait_for_timeout(SETTLE_MS)
 
 
 if __name__ == "__main__":

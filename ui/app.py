@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from ui.pages import compare, export, plan, profiles, simulate, what_if
-from ui.session import session, write_link
+from ui.session import keep_fields, session, write_link
 from ui.sidebar import sidebar
 
 PAGES = {
@@ -26,6 +26,7 @@ STYLE = """
 
 def show(name: str) -> None:
     """One page with its sidebar and its link."""
+    keep_fields()
     state = session()
     sidebar(state)
     PAGES[name][0]()

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -47,6 +48,11 @@ class Scenario:
     def changed(self, changes: Mapping[str, Any]) -> "Scenario":
         """The scenario with these changes instead of its own."""
         return replace(self, changes=dict(changes))
+
+    def mark(self) -> str:
+        """A short name of the text and its changes, for the keys of fields: another scenario has fields of its own."""
+        said = json.dumps([self.text, dict(self.changes)], sort_keys=True)
+        return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
 
     def baked(self) -> "Scenario":
         """The same spec as text of its own, without changes (comments and layout of the text are lost)."""

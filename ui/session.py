@@ -13,6 +13,7 @@ from typing import Any
 
 import streamlit as st
 
+from planner.memo import Memo
 from planner.pipeline import PlanOptions, plan_spec
 from planner.plan_file import Plan
 from planner.plan_memory import PlanMemory
@@ -24,6 +25,7 @@ from ui.scenario import Scenario, as_link, digest, from_link, read_scenario
 from ui.workspace import Workspace
 
 KEY = "muxplan"
+KEPT = "kept-"
 WORKSPACE_VARIABLE = "MUXPLAN_WORKSPACE"
 MOST_PLANS_KEPT = 64
 MOST_SAVED = 20
@@ -109,6 +111,19 @@ def _new() -> Session:
     return made
 
 
+def kept(name: str, default: Any) -> str:
+    """The key of a field that stays as it was set while other pages are shown, and begins at the default."""
+    st.session_state.setdefault(f"{KEPT}{name}", default)
+    return f"{KEPT}{name}"
+
+
+def keep_fields() -> None:
+    """Streamlit forgets fields that a page does not show, unless their values are set anew."""
+    for key in list(st.session_state):
+        if str(key).startswith(KEPT):
+            st.session_state[key] = st.session_state[key]
+
+
 def write_link(scenario: Scenario) -> None:
     """Put the scenario into the page's address."""
     link = as_link(scenario, workspace())
@@ -128,6 +143,8 @@ class Shared:
     check_turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
     plans: "OrderedDict[tuple[str, int], Plan]" = field(default_factory=OrderedDict)
     memory: PlanMemory = field(default_factory=PlanMemory)
+    answers: Memo[Any] = field(default_factory=Memo)
+    """Of the Profiles page."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, key: tuple[str, int]) -> Plan | None:

@@ -10,6 +10,9 @@ from planner.plan_file import Percentiles, Plan, WorkloadResult
 from planner.render_plan import LEGEND, MARKS
 from profiles.evidence import Evidence
 
+TWO_LINES_PX = 58
+MOST_ROWS_SHOWN = 16
+"""Longer tables scroll."""
 SIGNS = {
     Evidence.MEASURED: "● measured",
     Evidence.INTERPOLATED: "◕ interpolated",
@@ -19,19 +22,31 @@ SIGNS = {
 }
 
 
-def workload_rows(plan: Plan) -> pd.DataFrame:
-    """One row a workload: rate, attainment, latencies beside their limits, evidence."""
-    return pd.DataFrame([_workload(name, result) for name, result in plan.workloads.items()])
+def traffic_rows(plan: Plan) -> pd.DataFrame:
+    """One row a workload: rate, attainment, evidence."""
+    return pd.DataFrame(
+        [
+            {
+                "workload": name,
+                "served req/s": result.served_rps,
+                "holds up to req/s": result.capacity_rps,
+                "attained %": None if result.attainment is None else 100 * result.attainment,
+                "asked %": None if result.attainment_target is None else 100 * result.attainment_target,
+                "how it is known": SIGNS[result.evidence.headline] if result.evidence.shares else "–",
+            }
+            for name, result in plan.workloads.items()
+        ]
+    )
 
 
-def _workload(name: str, result: WorkloadResult) -> dict[str, Any]:
+def latency_rows(plan: Plan) -> pd.DataFrame:
+    """One row a workload: latencies beside their limits."""
+    return pd.DataFrame([_latencies(name, result) for name, result in plan.workloads.items()])
+
+
+def _latencies(name: str, result: WorkloadResult) -> dict[str, Any]:
     return {
         "workload": name,
-        "evidence": SIGNS[result.evidence.headline] if result.evidence.shares else "–",
-        "served req/s": result.served_rps,
-        "holds up to req/s": result.capacity_rps,
-        "attained %": None if result.attainment is None else 100 * result.attainment,
-        "asked %": None if result.attainment_target is None else 100 * result.attainment_target,
         "TTFT p50 ms": _p50(result.ttft_ms),
         "TTFT p99 ms": _p99(result.ttft_ms),
         "TTFT limit ms": result.slo.get("ttft_ms"),
@@ -92,12 +107,24 @@ def evidence_legend(plan: Plan) -> str:
     return "; ".join(f"{SIGNS[e].split()[0]} {MARKS[e]}: {LEGEND[e]}" for e in Evidence if e in shown)
 
 
-def show_table(rows: pd.DataFrame, key: str) -> None:
-    """The table, numbers right-aligned and formatted by their column (its own menu saves it as CSV)."""
+def show_table(rows: pd.DataFrame, key: str, row_height_px: int | None = None) -> None:
+    """The table, numbers right-aligned and formatted by their column (its own menu saves it as CSV).
+
+    In rows of more than one line's height long text is broken into lines.
+    """
     config = {
         column: st.column_config.NumberColumn(format=_format(column)) for column in rows if _is_number(rows, column)
     }
-    st.dataframe(rows, hide_index=True, width="stretch", column_config=config, key=f"{key}-table", placeholder="–")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        width="stretch",
+        height="content" if len(rows) <= MOST_ROWS_SHOWN else "auto",
+        row_height=row_height_px,
+        column_config=config,
+        key=f"{key}-table",
+        placeholder="–",
+    )
 
 
 def _is_number(rows: pd.DataFrame, column: str) -> bool:

@@ -9,6 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from planner import cli
+from planner.export.launch import ExportError
+from planner.export.targets import TARGETS, exported_files
 from planner.pipeline import PlanOptions, plan_spec
 from planner.plan_file import Plan
 from planner.plan_io import read_plan
@@ -27,6 +29,15 @@ def page(name: str) -> None:
     from ui.app import show
 
     show(name)
+
+
+def any_page() -> None:
+    """What the test runner runs: the page that the session was sent to."""
+    import streamlit as st
+
+    from ui.app import show
+
+    show(st.session_state["at"])
 
 
 def opened(name: str, **query: str) -> AppTest:
@@ -51,6 +62,10 @@ def metrics(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
 
 
+def solved(app: AppTest) -> bool:
+    return "Cost, USD/h" in metrics(app)
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace that holds the small spec; the session works on it."""
@@ -61,7 +76,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def planned(app: AppTest) -> AppTest:
     app.button(key="plan-go").click().run()
-    return until(app, lambda a: a.metric)
+    return until(app, solved)
 
 
 def with_plan(app: AppTest, folder: Path, plan: Plan) -> AppTest:
@@ -96,17 +111,18 @@ def test_the_numbers_are_those_of_the_command_and_of_python(workspace: Path) -> 
     assert command.model_copy(update={"spec": python.spec}) == python
     assert metrics(app)["Cost, USD/h"] == f"{python.cost_usd_per_hour:,.2f}"
     assert metrics(app)["GPUs"] == str(sum(c.bought for c in python.gpu_counts.values()))
-    table = next(t.value for t in app.dataframe if "TTFT p99 ms" in t.value)
+    latencies = next(t.value for t in app.dataframe if "TTFT p99 ms" in t.value)
+    traffic = next(t.value for t in app.dataframe if "attained %" in t.value)
     result = python.workloads["chat"]
     assert result.ttft_ms is not None and result.attainment is not None
-    assert table["TTFT p99 ms"][0] == result.ttft_ms.p99
-    assert table["attained %"][0] == 100 * result.attainment
+    assert latencies["TTFT p99 ms"][0] == result.ttft_ms.p99
+    assert traffic["attained %"][0] == 100 * result.attainment
 
 
 def test_a_slider_gives_the_plan_that_a_spec_with_that_rate_has(workspace: Path) -> None:
-    app = until(opened("what-if"), lambda a: a.metric)
-    app.slider(key="all-traffic").set_value(3.0).run()
-    until(app, lambda a: a.metric and not a.session_state["muxplan"].plan_jobs["what-if"].running)
+    app = until(opened("what-if"), solved)
+    next(s for s in app.slider if s.label == "All traffic ×").set_value(3.0).run()
+    until(app, lambda a: solved(a) and not a.session_state["muxplan"].plan_jobs["what-if"].running)
     written(workspace, SMALL.replace("rate_rps: 10.0", "rate_rps: 30.0"))
     expected = plan_spec(load_spec(workspace / "spec.yaml"), PlanOptions(), Progress())
     found = app.session_state["muxplan"].plan_jobs["what-if"].result
@@ -115,7 +131,7 @@ def test_a_slider_gives_the_plan_that_a_spec_with_that_rate_has(workspace: Path)
 
 
 def test_what_matters_most_and_the_front_are_drawn(workspace: Path) -> None:
-    app = until(opened("what-if"), lambda a: a.metric)
+    app = until(opened("what-if"), solved)
     before = len(app.get("vega_lite_chart"))
     app.button(key="tornado-go").click().run()
     app.button(key="pareto-go").click().run()
@@ -132,7 +148,7 @@ def test_no_plan_shows_what_would_help_and_a_click_makes_a_plan(workspace: Path)
     until(app, lambda a: any(b.key == "plan-relax-0" for b in a.button))
     assert "There is no plan" in app.error[0].value
     app.button(key="plan-relax-0").click().run()
-    until(app, lambda a: a.metric)
+    until(app, solved)
     assert app.session_state["muxplan"].scenario.changes
     assert json.loads(app.query_params["set"]) == app.session_state["muxplan"].scenario.changes
 
@@ -217,20 +233,45 @@ def test_profiles_take_a_deployment_apart(workspace: Path) -> None:
     assert not app.exception
     assert metrics(app)["TTFT mean"].endswith(" ms")
     assert len(app.get("vega_lite_chart")) == 3
-    app.selectbox(key="profile-gpu").set_value("l4-24gb").run()
+    app.selectbox(key="kept-profile-gpu").set_value("l4-24gb").run()
     assert not app.exception
     assert "No kernel was measured on l4-24gb" in app.info[0].value
 
 
-def test_export_shows_the_files_that_the_command_writes(workspace: Path, plan: Plan) -> None:
-    from planner.export.targets import exported_files
-
+@pytest.mark.parametrize("target", TARGETS)
+def test_export_shows_the_files_that_the_command_writes(workspace: Path, plan: Plan, target: str) -> None:
     app = with_plan(opened("export"), workspace, plan)
-    assert not app.exception
-    files, _ = exported_files(plan, "vllm", workspace)
+    assert app.radio(key="kept-export-target").options == list(TARGETS)
+    app.radio(key="kept-export-target").set_value(target).run()
+    assert not app.exception and not app.error
+    files, _ = exported_files(plan, target, workspace)
     assert app.code[0].value == files[sorted(files)[0]].strip()
-    app.radio(key="export-target").set_value("kubernetes").run()
-    assert "apiVersion" in app.code[0].value
+
+
+def test_a_target_that_cannot_take_a_plan_says_why(workspace: Path, plan: Plan) -> None:
+    halves = [
+        group.model_copy(
+            update={"replicas": tuple(r.model_copy(update={"sm_fraction": 0.5}) for r in 2 * group.replicas)}
+        )
+        for group in plan.groups
+    ]
+    shared = plan.model_copy(update={"groups": tuple(halves)})
+    app = with_plan(opened("export"), workspace, shared)
+    with pytest.raises(ExportError) as reason:
+        exported_files(shared, "vllm", workspace)
+    assert not app.exception
+    assert app.error[0].value.replace("\\", "") == str(reason.value)
+
+
+def test_fields_stay_as_they_were_set_while_other_pages_are_shown(workspace: Path) -> None:
+    app = AppTest.from_function(any_page, default_timeout=WAIT_S)
+    app.session_state["at"] = "plan"
+    app.run()
+    app.number_input(key="kept-plan-seed").set_value(5).run()
+    for name in ("profiles", "plan"):
+        app.session_state["at"] = name
+        app.run()
+    assert app.number_input(key="kept-plan-seed").value == 5
 
 
 def test_a_check_without_an_engine_says_what_is_missing(

@@ -20,7 +20,7 @@ from profiles.errors import PlanningError
 from ui import parts, tables
 from ui.choice import choose_plan
 from ui.jobs import Job
-from ui.session import Saved, Session, session, shared
+from ui.session import Saved, Session, kept, session, shared
 
 PAGE = "export"
 LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".sh": "bash", ".py": "python"}
@@ -42,7 +42,7 @@ def page() -> None:
 
 
 def _export(chosen: Saved) -> None:
-    target = str(st.radio("For", list(TARGETS), horizontal=True, key="export-target"))
+    target = str(st.radio("For", list(TARGETS), horizontal=True, key=kept("export-target", next(iter(TARGETS)))))
     try:
         made, left_out = exported_files(chosen.plan, target, chosen.folder)
     except PlanningError as error:
@@ -82,8 +82,8 @@ def _check(state: Session, chosen: Saved) -> None:
     )
     running = state.check_job is not None and state.check_job.running
     one, two, three = st.columns(3, vertical_alignment="bottom")
-    seconds = one.number_input("Seconds of traffic", 5, 3600, 60, key="check-duration")
-    tolerance = two.number_input("Tolerance of TPOT, %", 1, 100, 20, key="check-tolerance")
+    seconds = one.number_input("Seconds of traffic", 5, 3600, key=kept("check-duration", 60))
+    tolerance = two.number_input("Tolerance of TPOT, %", 1, 100, key=kept("check-tolerance", 20))
     if three.button("Check on this machine's vLLM", icon=":material/science:", disabled=running, width="stretch"):
         options = CheckOptions(tolerance_fraction=tolerance / 100, duration_s=float(seconds))
         _start(state, chosen, options)

@@ -16,7 +16,7 @@ from ui import parts, tables
 from ui.gpu_map import gpu_map, gpu_rows
 from ui.jobs import Job
 from ui.scenario import Scenario, digest, spec_text
-from ui.session import Saved, Session, known_plan, session, start_plan
+from ui.session import Saved, Session, kept, known_plan, session, start_plan
 
 PAGE = "plan"
 WORKLOAD_FIELDS = {
@@ -24,7 +24,7 @@ WORKLOAD_FIELDS = {
     "TTFT limit ms": "slo.ttft_ms",
     "TPOT limit ms": "slo.tpot_ms",
     "e2e limit ms": "slo.e2e_ms",
-    "share that must hold": "slo.attainment",
+    "attainment": "slo.attainment",
     "priority": "priority",
 }
 POOL_FIELDS = {
@@ -113,7 +113,7 @@ def _edit(state: Session, scenario: Scenario, loaded: Loaded | None) -> None:
 
 
 def _forms(state: Session, scenario: Scenario, spec: Spec) -> None:
-    mark = abs(hash((scenario.text, repr(scenario.changes))))
+    mark = scenario.mark()
     workloads = pd.DataFrame([_workload(w) for w in spec.workloads])
     pools = pd.DataFrame(
         [{"pool": p.name, **{c: getattr(p, f) for c, f in POOL_FIELDS.items()}} for p in spec.cluster.pools]
@@ -187,7 +187,7 @@ def apply(state: Session, scenario: Scenario, changes: Mapping[str, Any]) -> Non
 
 def _yaml(state: Session, scenario: Scenario, loaded: Loaded | None) -> None:
     shown = spec_text(loaded) if loaded is not None and scenario.changes else scenario.text
-    mark = abs(hash((scenario.text, repr(scenario.changes))))
+    mark = scenario.mark()
     text = st.text_area("The spec", shown, height=420, key=f"yaml-{mark}", label_visibility="collapsed")
     left, right, _ = st.columns([1, 1, 3])
     if left.button("Use this text", disabled=text == shown, icon=":material/check:", width="stretch"):
@@ -206,8 +206,8 @@ def _yaml(state: Session, scenario: Scenario, loaded: Loaded | None) -> None:
 def _solve(state: Session, scenario: Scenario) -> int:
     """The button that plans, and its settings; the seed comes back."""
     left, seed, limit, _ = st.columns([1.2, 1, 1, 3], vertical_alignment="bottom")
-    chosen_seed = seed.number_input("Seed of the draws", 0, 2**32 - 1, 0, key="plan-seed")
-    chosen_limit = limit.number_input("Time limit s", 1, 3600, 60, key="plan-limit")
+    chosen_seed = seed.number_input("Random seed", 0, 2**32 - 1, key=kept("plan-seed", 0))
+    chosen_limit = limit.number_input("Time limit, s", 1, 3600, key=kept("plan-limit", 60))
     running = PAGE in state.plan_jobs and state.plan_jobs[PAGE].running
     if left.button(
         "Plan", type="primary", icon=":material/play_arrow:", disabled=running, width="stretch", key="plan-go"
@@ -239,10 +239,11 @@ def _result(state: Session, plan: Plan) -> None:
     st.subheader("Buy", anchor=False)
     tables.show_table(tables.pool_rows(plan), "pools")
     st.subheader("What limits each workload", anchor=False)
-    tables.show_table(tables.reason_rows(plan), "reasons")
+    tables.show_table(tables.reason_rows(plan), "reasons", tables.TWO_LINES_PX)
     st.subheader("Expect", anchor=False)
-    tables.show_table(tables.workload_rows(plan), "workloads")
+    tables.show_table(tables.traffic_rows(plan), "traffic")
     st.caption(tables.evidence_legend(plan))
+    tables.show_table(tables.latency_rows(plan), "latencies")
     _notes(plan)
 
 

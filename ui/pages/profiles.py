@@ -22,6 +22,7 @@ from profiles.precision import Quantization, loads_as
 from profiles.units import GIB, ms_from_s
 from ui import parts, tables
 from ui.colours import PALETTE, colours
+from ui.session import kept, shared
 
 DEFAULT_GPU = "h100-sxm-80gb"
 DEFAULT_MODEL = "llama-3.1-8b"
@@ -31,7 +32,7 @@ def page() -> None:
     """Draw the page."""
     st.title("Profiles", anchor=False)
     names = gpu_names()
-    name = str(st.selectbox("GPU", names, index=names.index(DEFAULT_GPU), key="profile-gpu"))
+    name = str(st.selectbox("GPU", names, key=kept("profile-gpu", DEFAULT_GPU)))
     kernels, deployment, sharing, catalogue = st.tabs(["Kernels", "One deployment", "Interference", "Catalogue"])
     with kernels:
         _kernels(name)
@@ -48,7 +49,6 @@ def page() -> None:
         tables.show_table(pd.DataFrame(ROWS[kind]()), f"catalogue-{kind}")
 
 
-@st.cache_data(max_entries=32)
 def _points(gpu: str) -> pd.DataFrame:
     """The measured points of a GPU's own calibration as one table; empty for one that borrows a sister's."""
     curves = curves_of(load_gpu(gpu))
@@ -77,7 +77,7 @@ def _frame(one: KernelPoints) -> pd.DataFrame:
 def _kernels(name: str) -> None:
     try:
         curves = curves_of(load_gpu(name))
-        points = _points(name)
+        points = shared().answers.answer(("points", name), lambda: _points(name))
     except PlanningError as error:
         st.info(parts.plain(str(error)), icon=":material/info:")
         return
@@ -213,13 +213,13 @@ def _fits(curves: DeviceCurves) -> pd.DataFrame:
 def _deployment(gpu: str) -> None:
     names = model_names()
     one, two, three, four = st.columns(4)
-    model = str(one.selectbox("Model", names, index=names.index(DEFAULT_MODEL), key="estimate-model"))
+    model = str(one.selectbox("Model", names, key=kept("estimate-model", DEFAULT_MODEL)))
     kinds = [str(q) for q in _quantizations(model)]
     quantization = str(two.selectbox("Weights", kinds, key="estimate-quantization"))
-    tp = int(three.selectbox("Tensor parallel", [1, 2, 4, 8], key="estimate-tp"))
-    concurrency = four.number_input("Clients at once", 1, 1024, 16, key="estimate-concurrency")
-    inputs = one.number_input("Input tokens", 1, 100_000, 1000, key="estimate-input")
-    outputs = two.number_input("Output tokens", 1, 20_000, 200, key="estimate-output")
+    tp = int(three.selectbox("Tensor parallel", [1, 2, 4, 8], key=kept("estimate-tp", 1)))
+    concurrency = four.number_input("Clients at once", 1, 1024, key=kept("estimate-concurrency", 16))
+    inputs = one.number_input("Input tokens", 1, 100_000, key=kept("estimate-input", 1000))
+    outputs = two.number_input("Output tokens", 1, 20_000, key=kept("estimate-output", 200))
     question = Question(
         model=model,
         gpu=gpu,
@@ -233,14 +233,9 @@ def _deployment(gpu: str) -> None:
         st.session_state["estimate"] = question
     if st.session_state.get("estimate") == question:
         try:
-            _estimated(_estimate(question))
+            _estimated(shared().answers.answer(question, lambda: Estimator().answer(question)))
         except PlanningError as error:
             st.error(parts.plain(str(error)), icon=":material/error:")
-
-
-@st.cache_data(max_entries=64)
-def _estimate(question: Question) -> Estimate:
-    return Estimator().answer(question)
 
 
 def _quantizations(model: str) -> list[Quantization]:

@@ -19,7 +19,7 @@ from ui.choice import choose_plan
 from ui.colours import LIMIT, PALETTE
 from ui.gpu_map import model_colours
 from ui.jobs import Job
-from ui.session import Saved, Session, session, shared
+from ui.session import Saved, Session, kept, session, shared
 from ui.workspace import TABLE_SUFFIXES, store_upload
 
 PAGE = "simulate"
@@ -78,9 +78,9 @@ def start_replay(state: Session, chosen: Saved, traffic: Traffic) -> None:
 
 def _traffic(state: Session, plan: Plan) -> Traffic | None:
     one, two, three = st.columns(3)
-    draws = one.number_input("Independent draws", 1, 50, 8, key="sim-draws")
-    seed = two.number_input("Seed (1: not the draws that planned it)", 0, 2**32 - 1, 1, key="sim-seed")
-    seconds = three.number_input("Seconds of traffic (0: as many as needed)", 0, 86_400, 0, key="sim-duration")
+    draws = one.number_input("Independent draws", 1, 50, key=kept("sim-draws", 8))
+    seed = two.number_input("Seed (1: not the draws that planned it)", 0, 2**32 - 1, key=kept("sim-seed", 1))
+    seconds = three.number_input("Seconds of traffic (0: as many as needed)", 0, 86_400, key=kept("sim-duration", 0))
     trace = workload = None
     with st.expander("Replay a recorded trace"):
         st.caption("CSV (also .gz) with arrival_s,input_tokens,output_tokens; it replaces the traffic of one workload.")

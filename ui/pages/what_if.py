@@ -17,7 +17,7 @@ from ui.colours import PALETTE
 from ui.gpu_map import gpu_map, gpu_rows
 from ui.pages.plan import apply
 from ui.scenario import Scenario, digest
-from ui.session import Saved, Session, known_plan, session, start_plan, start_sweep
+from ui.session import Saved, Session, kept, known_plan, session, start_plan, start_sweep
 
 PAGE = "what-if"
 ALL_TRAFFIC = "workloads.*.traffic.rate_rps"
@@ -37,31 +37,32 @@ def page() -> None:
         return
     try:
         loaded = state.scenario.loaded()
-        changes = _sliders(loaded)
+        changes = _sliders(loaded, state.scenario.mark())
         scenario = state.scenario.changed({**state.scenario.changes, **changes})
         key = digest(scenario.loaded())
     except PlanningError as error:
         st.error(parts.plain(str(error)), icon=":material/error:")
         return
     _answer(state, scenario, key, changes)
-    _studies(state, scenario, loaded)
+    _studies(state, scenario, scenario.loaded())
 
 
-def _sliders(loaded: Loaded) -> dict[str, Any]:
+def _sliders(loaded: Loaded, mark: str) -> dict[str, Any]:
     """Path → value of everything that a slider has moved."""
     one, two, three = st.columns(3)
     changes: dict[str, Any] = {}
-    traffic = one.slider("All traffic ×", 0.1, 3.0, 1.0, 0.05, key="all-traffic")
-    limits = two.slider("All latency limits ×", 0.3, 3.0, 1.0, 0.05, key="all-limits")
-    loss = three.selectbox("Keep serving after the loss of any one", ["nothing", "node", "rack", "zone"], key="loss")
+    traffic = one.slider("All traffic ×", 0.1, 3.0, step=0.05, key=kept(f"all-traffic-{mark}", 1.0))
+    limits = two.slider("All latency limits ×", 0.3, 3.0, step=0.05, key=kept(f"all-limits-{mark}", 1.0))
+    losses = ["nothing", "node", "rack", "zone"]
+    loss = three.selectbox("Keep serving after the loss of any one", losses, key=kept(f"loss-{mark}", losses[0]))
     if traffic != 1.0:
         changes[ALL_TRAFFIC] = f"x{traffic:g}"
     if limits != 1.0:
         changes.update(_limits("*", limits, loaded))
     with st.expander("One workload"):
-        changes.update(_one_workload(loaded))
+        changes.update(_one_workload(loaded, mark))
     with st.expander("Prices and supply"):
-        changes.update(_pools(loaded))
+        changes.update(_pools(loaded, mark))
     if loss != "nothing":
         rules = [rule.model_dump(mode="json") for rule in loaded.spec.constraints]
         served = [w.name for w in loaded.spec.workloads if not w.best_effort]
@@ -75,31 +76,33 @@ def _limits(workload: str, factor: float, loaded: Loaded) -> dict[str, str]:
     return {f"workloads.{workload}.slo.{limit}": f"x{factor:g}" for limit in given}
 
 
-def _one_workload(loaded: Loaded) -> dict[str, Any]:
+def _one_workload(loaded: Loaded, mark: str) -> dict[str, Any]:
     one, two, three = st.columns(3)
     names = [w.name for w in loaded.spec.workloads]
-    name = str(one.selectbox("Workload", names, key="one-name"))
-    traffic = two.slider("Its traffic ×", 0.1, 5.0, 1.0, 0.05, key=f"one-traffic-{name}")
-    limits = three.slider("Its latency limits ×", 0.3, 3.0, 1.0, 0.05, key=f"one-limits-{name}")
+    name = str(one.selectbox("Workload", names, key=kept(f"one-name-{mark}", names[0])))
+    two.slider("Its traffic ×", 0.1, 5.0, step=0.05, key=kept(f"one-traffic-{name}-{mark}", 1.0))
+    three.slider("Its latency limits ×", 0.3, 3.0, step=0.05, key=kept(f"one-limits-{name}-{mark}", 1.0))
     changes: dict[str, Any] = {}
-    if traffic != 1.0:
-        changes[f"workloads.{name}.traffic.rate_rps"] = f"x{traffic:g}"
-    if limits != 1.0:
-        changes.update(_limits(name, limits, loaded))
+    # Those of the workloads that are not shown count as well.
+    for other in names:
+        traffic = st.session_state[kept(f"one-traffic-{other}-{mark}", 1.0)]
+        limits = st.session_state[kept(f"one-limits-{other}-{mark}", 1.0)]
+        if traffic != 1.0:
+            changes[f"workloads.{other}.traffic.rate_rps"] = f"x{traffic:g}"
+        if limits != 1.0:
+            changes.update(_limits(other, limits, loaded))
     return changes
 
 
-def _pools(loaded: Loaded) -> dict[str, Any]:
+def _pools(loaded: Loaded, mark: str) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for pool in resolve(loaded).pools:
         one, two = st.columns(2)
         price = pool.price_usd_per_gpu_hour
-        set_price = one.slider(
-            f"{pool.name}: USD per GPU-hour", 0.0, max(1.0, 3 * price), price, 0.01, key=f"price-{pool.name}"
-        )
-        nodes = two.slider(
-            f"{pool.name}: nodes", 1, max(8, 2 * pool.max_nodes), pool.max_nodes, key=f"nodes-{pool.name}"
-        )
+        label, dearest = f"{pool.name}: USD per GPU-hour", max(1.0, 3 * price)
+        set_price = one.slider(label, 0.0, dearest, step=0.01, key=kept(f"price-{pool.name}-{mark}", price))
+        label, most = f"{pool.name}: nodes at most", max(8, 2 * pool.max_nodes)
+        nodes = two.slider(label, 1, most, key=kept(f"nodes-{pool.name}-{mark}", pool.max_nodes))
         if set_price != price:
             changes[f"cluster.pools.{pool.name}.price_usd_per_gpu_hour"] = set_price
         if nodes != pool.max_nodes:
@@ -146,7 +149,7 @@ def _show(state: Session, scenario: Scenario, plan: Plan, changes: dict[str, Any
         apply(state, scenario.baked(), {})
     rows = gpu_rows(plan)
     parts.chart(gpu_map(plan, rows), rows, f"{plan.name}-what-if-gpus", "Each GPU of the plan, coloured by its model")
-    tables.show_table(tables.reason_rows(plan), "what-if-reasons")
+    tables.show_table(tables.reason_rows(plan), "what-if-reasons", tables.TWO_LINES_PX)
 
 
 def _name(plan: Plan, changes: dict[str, Any]) -> str:
@@ -178,7 +181,7 @@ def _studies(state: Session, scenario: Scenario, loaded: Loaded) -> None:
 
 
 def swings(loaded: Loaded) -> list[dict[str, Any]]:
-    """One variant a figure and direction: traffic and limits of each workload, price and supply of each pool."""
+    """One variant a figure and direction: traffic and limits of each workload, price of each pool."""
     found: list[dict[str, Any]] = []
     for factor in SWING:
         for workload in loaded.spec.workloads:

@@ -181,6 +181,7 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     kernels.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
     kernels.add_argument("--cores", type=_index, nargs="+", default=[0], metavar="N", help="with cpu; default core 0")
     kernels.add_argument("--kernels", metavar="DIR", help="tables of muxplan profile kernels; else measured first")
+    kernels.add_argument("--interference", metavar="FILE", help="of muxplan profile interference, for shared GPUs")
     kernels.add_argument("--steps", type=_count, default=12, metavar="N", help="steps run for a group; default 12")
     kernels.add_argument("--time-limit", type=_positive, default=600.0, metavar="S", help="of measuring; default 600 s")
     _add_engine_options(parser)

@@ -92,9 +92,7 @@ def profile_interference(settings: Settings, progress: Progress, cancelled: Call
         _check_mps()
     with ExitStack() as stack:
         bench = Bench(settings=settings, stack=stack)
-        described = bench.worker(seats[0][0], 0).ask({"do": "describe"})
-        if "error" in described:
-            raise EngineError(f"the device cannot be measured: {described['error']}.")
+        described = bench.worker(seats[0][0], 0).described()
         gpu = described_gpu(described, settings.device, settings.gpu)
         shapes = load_shapes(settings.device, gpu.half_precision)
         measured = _measure(bench, shapes, seats, progress, cancelled)
@@ -147,7 +145,7 @@ class Bench:
         asked: dict[int, tuple[TorchWorker, list[dict[str, Any]]]] = {}
         for number, (shape, seat) in enumerate(placed):
             worker = self.worker(seat, number)
-            part = {"kernel": shape[0], "columns": dict(shape[1])}
+            part: dict[str, Any] = {"kernel": shape[0], "columns": dict(shape[1])}
             if seat.sharing == "green_contexts":
                 part["sms"] = max(round(seat.share_fraction * self._sms(worker)), 1)
             asked.setdefault(id(worker), (worker, []))[1].append(part)
@@ -191,7 +189,8 @@ def _measure(
     pairs = list(_pairs(list(shapes), seats))
     single = list(dict.fromkeys(placed for pair in pairs for placed in pair))
     total, began = bench.settings.passes * (len(pairs) + len(single)), progress.clock()
-    for number, placed in enumerate([*((one,) for one in single), *pairs] * bench.settings.passes):
+    windows: list[tuple[Placed, ...]] = [*((one,) for one in single), *pairs]
+    for number, placed in enumerate(windows * bench.settings.passes):
         if cancelled():
             raise EngineError("the measuring was cancelled: no file was written.")
         if number % 10 == 1:
@@ -201,7 +200,7 @@ def _measure(
         if len(placed) == 1:
             found.alone.setdefault(placed[0], []).append(seconds[0])
         else:
-            found.together.setdefault(placed, []).append((seconds[0], seconds[1]))
+            found.together.setdefault((placed[0], placed[1]), []).append((seconds[0], seconds[1]))
     return found
 
 

@@ -84,13 +84,6 @@ class _Bench:
             self.crews[ranks] = [self.stack.enter_context(worker) for worker in made]
         return self.crews[ranks]
 
-    def describe(self) -> dict[str, Any]:
-        """What the device is. EngineError when it cannot be measured."""
-        found = self.workers(1)[0].ask({"do": "describe"})
-        if "error" in found:
-            raise EngineError(f"the device cannot be measured: {found['error']}.")
-        return found
-
     def measure(self, line: Line, size: int) -> dict[str, Any]:
         """The answer of the first rank; an error of any rank is the answer."""
         columns = line.columns(size)
@@ -114,7 +107,7 @@ def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[
         journal = stack.enter_context(Journal(path, _key(settings), "kernel profile"))
         if 0 not in journal.rows:
             progress.say("measuring what the device is")
-            journal.add(0, bench.describe())
+            journal.add(0, bench.workers(1)[0].described())
         described = journal.rows[0]
         gpu = described_gpu(described, settings.device, settings.gpu)
         grid = AdaptiveGrid(

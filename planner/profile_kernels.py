@@ -190,12 +190,12 @@ class _Run:
         """The tables of what was measured, written."""
         if not self.rows:
             raise EngineError(f"not one kernel was measured ({ended or _first(self.failed)}).")
-        text = _points_csv(self.rows, str(described["name"]))
+        text = points_csv(self.rows, str(described["name"]))
         origin = (
             f"muxplan profile kernels on {described['name']}, torch {described['torch']}, {described['driver']},"
             f" {len(self.rows)} points: medians, data out of the cache"
         )
-        imported = _imported(text, gpu, origin)
+        imported = imported_points(text, gpu, origin)
         folder = self.settings.folder
         own = gpu.model_copy(
             update={
@@ -255,7 +255,7 @@ def _first(failed: Mapping[str, int]) -> str:
     return next(iter(failed), "there is none that fits on the device")
 
 
-def _points_csv(rows: Sequence[Mapping[str, Any]], device: str) -> str:
+def points_csv(rows: Sequence[Mapping[str, Any]], device: str) -> str:
     """The points in the form that `muxplan profile import csv` reads, with their spread."""
     stream = io.StringIO()
     header = ("device", "kernel", *COLUMNS, "latency_us", "spread_fraction", "runs", "timed_by")
@@ -268,7 +268,7 @@ def _points_csv(rows: Sequence[Mapping[str, Any]], device: str) -> str:
     return stream.getvalue()
 
 
-def _imported(text: str, gpu: Gpu, origin: str) -> Imported:
+def imported_points(text: str, gpu: Gpu, origin: str) -> Imported:
     """The points through the checks and lints of every import."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / POINTS_FILE

@@ -104,7 +104,8 @@ def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[
         bench = _Bench(settings=settings, stack=stack)
         path = settings.folder.with_name(settings.folder.name + ".journal")
         path.parent.mkdir(parents=True, exist_ok=True)
-        journal = stack.enter_context(Journal(path, _key(settings), "kernel profile"))
+        key = _key(settings, bench.workers(1)[0].ask({"do": "describe"}))
+        journal = stack.enter_context(Journal(path, key, "kernel profile"))
         if 0 not in journal.rows:
             progress.say("measuring what the device is")
             journal.add(0, bench.workers(1)[0].described())
@@ -123,9 +124,10 @@ def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[
     return found
 
 
-def _key(settings: Settings) -> str:
-    """What an earlier run must have measured for its points to count."""
-    return json.dumps([settings.device, list(settings.cores), settings.gpu, str(settings.python)])
+def _key(settings: Settings, described: Mapping[str, Any]) -> str:
+    """What an earlier run must have been for its points to count."""
+    device = [described["name"], described["torch"], described["driver"]]
+    return json.dumps([settings.device, list(settings.cores), settings.gpu, *device])
 
 
 def _ranks(described: Mapping[str, Any], settings: Settings) -> int:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from planner import cli
 from planner.plan_io import read_plan
 from planner.runtime.environment import find_torch
 from planner.runtime.errors import EngineEnvironmentError
+from planner.runtime.torch_worker import crew
 from profiles.evidence import Evidence
 from profiles.gpus import find_gpu
+from profiles.kernel_kinds import COLLECTIVES
 from profiles.kernel_table import load_tables
 
 SMALL = ("--models", "qwen3-0.6b", "--max-tokens", "16", "--max-batch", "4", "--max-context", "64", "--error", "0.9")
@@ -82,6 +85,18 @@ def test_an_estimate_tells_what_was_measured(folder: Path, capsys: pytest.Captur
     assert cli.main([*command, "--concurrency", "1", "--json"]) == 0
     kernels = {part["kernel"]: part for part in json.loads(capsys.readouterr().out)["breakdown"]}
     assert kernels["qkv"]["evidence"] in ("measured", "interpolated", "scaled")
+
+
+def test_collectives_run_between_processes(python: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker) for worker in crew(python, "cpu", 2, cores)]
+        for operation in COLLECTIVES:
+            columns = {"operation": operation, "gpus": 2, "bytes": 2**16}
+            for worker in workers:
+                worker.send({"do": "measure", "kernel": "collective", "columns": columns, "budget_s": 0.1})
+            answers = [worker.receive(600.0) for worker in workers]
+            assert all(len(answer["seconds"]) > 5 and min(answer["seconds"]) > 0 for answer in answers), answers
 
 
 def test_killed_it_goes_on_where_it_was(python: Path, tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def _device(kind: str) -> torch.device:
     rank = int(os.environ.get("RANK", "0"))
     device = torch.device("cuda", rank) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":
+        if not torch.cuda.is_available():
+            sys.exit(f"torch {torch.__version__} finds no CUDA GPU on this machine")
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(len(os.sched_getaffinity(0)))

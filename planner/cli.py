@@ -253,7 +253,7 @@ def _add_profile_kernels(kinds: "Commands[argparse.ArgumentParser]", common: arg
         metavar="F",
         help="SMs of one of a pair; default 0.5 0.25",
     )
-    parser.add_argument("--window", type=_positive, default=2.0, metavar="S", help="seconds of a pair; default 2")
+    parser.add_argument("--window", type=_positive, default=1.0, metavar="S", help="seconds of a pair; default 1")
     parser.add_argument("--passes", type=_count, default=3, metavar="N", help="the median counts; default 3")
     parser.add_argument("--gpu", help="catalogue name or file of this GPU; default: measure what it is")
     parser.set_defaults(module="profile_interference")

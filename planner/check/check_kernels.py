@@ -22,11 +22,13 @@ from planner.runtime.errors import EngineError
 from planner.runtime.torch_worker import Device, TorchWorker
 from profiles.gpus import Gpu
 from profiles.interference import Demand, Interference
-from profiles.precision import Quantization, execution
+from profiles.precision import Execution, Quantization, execution
 
 STEP_S = 1.0
 """How long one step is run over and over, warm-up not counted."""
 PLAIN_FORMATS = {"fp32": Quantization.FP32, "bf16": Quantization.BF16, "fp16": Quantization.FP16}
+RUNNABLE = frozenset({*PLAIN_FORMATS.values(), Quantization.FP8})
+"""Weights that torch multiplies as they are."""
 ENGINE_SENTENCE = "the engine's own time (scheduling, sampling, launches between kernels, the front end)"
 
 
@@ -131,11 +133,16 @@ class _GroupCheck:
         """The plan's weights where this device can multiply them in a way that was measured, else plain ones."""
         planned = Quantization(self.subject.queue.template.quantization)
         own = PLAIN_FORMATS[self.gpu.half_precision]
+        runs = planned in RUNNABLE and execution(planned, self.gpu.peak_flops) is Execution.NATIVE
+        if runs and self._builder(self.subject, planned).has_products:
+            return planned, []
+        if not self._builder(self.subject, own).has_products:
+            raise EngineError(
+                f"the kernel tables of {self.gpu.name} have no products of {self.subject.queue.template.model}: measure"
+                " them with `muxplan profile kernels --models`, or leave out --kernels."
+            )
         if planned is own:
             return own, []
-        measured = self._builder(self.subject, planned).left_out() if execution(planned, self.gpu.peak_flops) else None
-        if measured is not None and "qkv" not in measured:
-            return planned, []
         return own, [f"weights are {planned} in the plan and {own} here: this device has no tables of the former"]
 
     def _builder(self, subject: Subject, quantization: Quantization) -> StepBuilder:

@@ -85,6 +85,11 @@ class StepBuilder:
         return names
 
     @property
+    def has_products(self) -> bool:
+        """Whether the tables hold the products of the model's layers: without, there is next to nothing to compare."""
+        return any(k.measured is not None and k.measured[0] == "gemm" for k in self._stage)
+
+    @property
     def attention(self) -> AttentionTimes:
         """Attention of the stage's layers."""
         return self.deployment.attention

@@ -25,7 +25,7 @@ from profiles.gpus import ASSUMED_SISTER, Gpu, find_gpu
 from profiles.import_csv import US_PER_S, read_csv
 from profiles.import_tables import Imported, build_tables
 from profiles.kernel_kinds import KINDS
-from profiles.kernel_store import write_tables
+from profiles.kernel_store import check_replaceable, write_tables
 from profiles.step_time import Deployment
 
 POINT_S = 0.1
@@ -98,8 +98,10 @@ class _Bench:
 def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[[], bool]) -> KernelProfile:
     """Measure, go on where an earlier run of the same was stopped, and write the tables (whole, or not at all).
 
-    EngineError when the device cannot be measured or not one point was; ProfileError when the GPU cannot run a model.
+    EngineError when the device cannot be measured or not one point was; ProfileError when the GPU cannot run a model or
+    the folder holds something else.
     """
+    check_replaceable(settings.folder)
     with ExitStack() as stack:
         bench = _Bench(settings=settings, stack=stack)
         path = settings.folder.with_name(settings.folder.name + ".journal")

@@ -69,6 +69,16 @@ def test_the_tables_hold_what_was_measured(folder: Path) -> None:
     assert not folder.with_name("own.journal").exists(), "it was finished"
 
 
+def test_a_folder_of_something_else_is_refused_before_anything_is_measured(
+    python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    command = ["profile", "kernels", "--device", "cpu", "-o", str(tmp_path), "--engine-python", str(python), *SMALL]
+    assert cli.main(command) == 2
+    assert "holds no kernel tables" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 def test_a_plan_uses_them(folder: Path, tmp_path: Path) -> None:
     values = yaml.safe_load((folder / "gpu.yaml").read_text())
     # The engine's own terms of this test are those of a GPU: none are known for a processor but measured steps.

@@ -199,6 +199,7 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]", common: argparse.A
     kernels.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
     kernels.add_argument("--cores", type=_index, nargs="+", default=[0], metavar="N", help="with cpu; default core 0")
     kernels.add_argument("--kernels", metavar="DIR", help="tables of muxplan profile kernels; else measured first")
+    kernels.add_argument("--interference", metavar="FILE", help="of muxplan profile interference, for shared GPUs")
     kernels.add_argument("--steps", type=_count, default=12, metavar="N", help="steps run for a group; default 12")
     kernels.add_argument("--time-limit", type=_positive, default=600.0, metavar="S", help="of measuring; default 600 s")
     _add_engine_options(parser)
@@ -281,7 +282,7 @@ def _add_profile_kernels(kinds: "Commands[argparse.ArgumentParser]", common: arg
         metavar="F",
         help="SMs of one of a pair; default 0.5 0.25",
     )
-    parser.add_argument("--window", type=_positive, default=2.0, metavar="S", help="seconds of a pair; default 2")
+    parser.add_argument("--window", type=_positive, default=1.0, metavar="S", help="seconds of a pair; default 1")
     parser.add_argument("--passes", type=_count, default=3, metavar="N", help="the median counts; default 3")
     parser.add_argument("--gpu", help="catalogue name or file of this GPU; default: measure what it is")
     parser.set_defaults(module="profile_interference")

@@ -22,7 +22,7 @@ from profiles.catalogue_files import Provenance
 from profiles.gpus import Gpu
 from profiles.interference import Interference, Load, Pair, Sharing, fit_contention, observations
 
-LEAD_S = 1.0
+LEAD_S = 0.5
 """Time to build and warm up a kernel before the window; doubled where it is too short."""
 TRIES = 6
 ANSWER_S = 600.0
@@ -92,9 +92,7 @@ def profile_interference(settings: Settings, progress: Progress, cancelled: Call
         _check_mps()
     with ExitStack() as stack:
         bench = Bench(settings=settings, stack=stack)
-        described = bench.worker(seats[0][0], 0).ask({"do": "describe"})
-        if "error" in described:
-            raise EngineError(f"the device cannot be measured: {described['error']}.")
+        described = bench.worker(seats[0][0], 0).described()
         gpu = described_gpu(described, settings.device, settings.gpu)
         shapes = load_shapes(settings.device, gpu.half_precision)
         measured = _measure(bench, shapes, seats, progress, cancelled)
@@ -147,7 +145,7 @@ class Bench:
         asked: dict[int, tuple[TorchWorker, list[dict[str, Any]]]] = {}
         for number, (shape, seat) in enumerate(placed):
             worker = self.worker(seat, number)
-            part = {"kernel": shape[0], "columns": dict(shape[1])}
+            part: dict[str, Any] = {"kernel": shape[0], "columns": dict(shape[1])}
             if seat.sharing == "green_contexts":
                 part["sms"] = max(round(seat.share_fraction * self._sms(worker)), 1)
             asked.setdefault(id(worker), (worker, []))[1].append(part)
@@ -164,10 +162,10 @@ class Bench:
 
 @dataclass(slots=True, kw_only=True)
 class _Measured:
-    """Seconds of each pass: alone by (load, seat), and together, both in the order of the pair."""
+    """Seconds alone by (load, seat), and for each pair the slow-down of both in each pass."""
 
     alone: dict[Placed, list[float]] = field(default_factory=dict)
-    together: dict[tuple[Placed, Placed], list[tuple[float, float]]] = field(default_factory=dict)
+    slowdowns: dict[tuple[Placed, Placed], list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def _pairs(names: Sequence[str], seats: Sequence[Seats]) -> Iterator[tuple[Placed, Placed]]:
@@ -188,21 +186,26 @@ def _measure(
 ) -> _Measured:
     """Passes over everything, so that what else the machine does falls on all of it."""
     found = _Measured()
-    pairs = list(_pairs(list(shapes), seats))
-    single = list(dict.fromkeys(placed for pair in pairs for placed in pair))
-    total, began = bench.settings.passes * (len(pairs) + len(single)), progress.clock()
-    for number, placed in enumerate([*((one,) for one in single), *pairs] * bench.settings.passes):
+    pairs = list(_pairs(list(shapes), seats)) * bench.settings.passes
+    began = progress.clock()
+    for number, pair in enumerate(pairs):
         if cancelled():
             raise EngineError("the measuring was cancelled: no file was written.")
-        if number % 10 == 1:
-            left_s = (progress.clock() - began) / number * (total - number)
-            progress.say(f"window {number} of {total}, about {left_s:.0f} s left")
-        seconds = bench.run([(shapes[name], seat) for name, seat in placed])
-        if len(placed) == 1:
-            found.alone.setdefault(placed[0], []).append(seconds[0])
-        else:
-            found.together.setdefault(placed, []).append((seconds[0], seconds[1]))
+        if number % 5 == 1:
+            left_s = (progress.clock() - began) / number * (len(pairs) - number)
+            progress.say(f"pair {number} of {len(pairs)}, about {left_s:.0f} s left")
+        # Alone just before and after: what else the machine does at the time falls on both.
+        first_s = _alone(bench, shapes, pair[0], found)
+        together = bench.run([(shapes[name], seat) for name, seat in pair])
+        second_s = _alone(bench, shapes, pair[1], found)
+        found.slowdowns.setdefault(pair, []).append((together[0] / first_s, together[1] / second_s))
     return found
+
+
+def _alone(bench: Bench, shapes: Mapping[str, Shape], placed: Placed, found: _Measured) -> float:
+    seconds = bench.run([(shapes[placed[0]], placed[1])])[0]
+    found.alone.setdefault(placed, []).append(seconds)
+    return seconds
 
 
 def _fitted(
@@ -214,7 +217,7 @@ def _fitted(
         kernel, columns = shapes[name]
         demand = demand_of(shapes[name], seconds, seat.share_fraction, gpu)
         loads[load_name(name, seat)] = Load(kernel=kernel, columns=dict(columns), alone_s=seconds, demand=demand)
-    pairs = tuple(_pair(pair, measured) for pair in measured.together)
+    pairs = tuple(_pair(pair, ratios) for pair, ratios in measured.slowdowns.items())
     torch, driver = described["torch"], described["driver"]
     source = f"muxplan profile interference on {described['name']}, torch {torch}, {driver}, {settings.passes} passes"
     return Interference(
@@ -233,14 +236,9 @@ def load_name(name: str, seat: Seat) -> str:
     return f"{name} ({seat.sharing} {seat.share_fraction:.0%})"
 
 
-def _pair(pair: tuple[Placed, Placed], measured: _Measured) -> Pair:
-    """Medians over the passes, each pass against the alone times of the same pass."""
-    ratios = np.array(
-        [
-            [seconds / measured.alone[placed][number] for seconds, placed in zip(both, pair, strict=True)]
-            for number, both in enumerate(measured.together[pair])
-        ]
-    )
+def _pair(pair: tuple[Placed, Placed], passes: Sequence[tuple[float, float]]) -> Pair:
+    """Medians over the passes."""
+    ratios = np.array(passes)
     middle = np.median(ratios, axis=0)
     return Pair(
         first=load_name(*pair[0]),

@@ -25,7 +25,7 @@ from profiles.gpus import ASSUMED_SISTER, Gpu, find_gpu
 from profiles.import_csv import US_PER_S, read_csv
 from profiles.import_tables import Imported, build_tables
 from profiles.kernel_kinds import KINDS
-from profiles.kernel_store import write_tables
+from profiles.kernel_store import check_replaceable, write_tables
 from profiles.step_time import Deployment
 
 POINT_S = 0.1
@@ -84,13 +84,6 @@ class _Bench:
             self.crews[ranks] = [self.stack.enter_context(worker) for worker in made]
         return self.crews[ranks]
 
-    def describe(self) -> dict[str, Any]:
-        """What the device is. EngineError when it cannot be measured."""
-        found = self.workers(1)[0].ask({"do": "describe"})
-        if "error" in found:
-            raise EngineError(f"the device cannot be measured: {found['error']}.")
-        return found
-
     def measure(self, line: Line, size: int) -> dict[str, Any]:
         """The answer of the first rank; an error of any rank is the answer."""
         columns = line.columns(size)
@@ -105,16 +98,19 @@ class _Bench:
 def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[[], bool]) -> KernelProfile:
     """Measure, go on where an earlier run of the same was stopped, and write the tables (whole, or not at all).
 
-    EngineError when the device cannot be measured or not one point was; ProfileError when the GPU cannot run a model.
+    EngineError when the device cannot be measured or not one point was; ProfileError when the GPU cannot run a model or
+    the folder holds something else.
     """
+    check_replaceable(settings.folder)
     with ExitStack() as stack:
         bench = _Bench(settings=settings, stack=stack)
         path = settings.folder.with_name(settings.folder.name + ".journal")
         path.parent.mkdir(parents=True, exist_ok=True)
-        journal = stack.enter_context(Journal(path, _key(settings), "kernel profile"))
+        key = _key(settings, bench.workers(1)[0].ask({"do": "describe"}))
+        journal = stack.enter_context(Journal(path, key, "kernel profile"))
         if 0 not in journal.rows:
             progress.say("measuring what the device is")
-            journal.add(0, bench.describe())
+            journal.add(0, bench.workers(1)[0].described())
         described = journal.rows[0]
         gpu = described_gpu(described, settings.device, settings.gpu)
         grid = AdaptiveGrid(
@@ -130,9 +126,10 @@ def profile_kernels(settings: Settings, progress: Progress, cancelled: Callable[
     return found
 
 
-def _key(settings: Settings) -> str:
-    """What an earlier run must have measured for its points to count."""
-    return json.dumps([settings.device, list(settings.cores), settings.gpu, str(settings.python)])
+def _key(settings: Settings, described: Mapping[str, Any]) -> str:
+    """What an earlier run must have been for its points to count."""
+    device = [described["name"], described["torch"], described["driver"]]
+    return json.dumps([settings.device, list(settings.cores), settings.gpu, *device])
 
 
 def _ranks(described: Mapping[str, Any], settings: Settings) -> int:
@@ -197,12 +194,12 @@ class _Run:
         """The tables of what was measured, written."""
         if not self.rows:
             raise EngineError(f"not one kernel was measured ({ended or _first(self.failed)}).")
-        text = _points_csv(self.rows, str(described["name"]))
+        text = points_csv(self.rows, str(described["name"]))
         origin = (
             f"muxplan profile kernels on {described['name']}, torch {described['torch']}, {described['driver']},"
             f" {len(self.rows)} points: medians, data out of the cache"
         )
-        imported = _imported(text, gpu, origin)
+        imported = imported_points(text, gpu, origin)
         folder = self.settings.folder
         own = gpu.model_copy(
             update={
@@ -262,7 +259,7 @@ def _first(failed: Mapping[str, int]) -> str:
     return next(iter(failed), "there is none that fits on the device")
 
 
-def _points_csv(rows: Sequence[Mapping[str, Any]], device: str) -> str:
+def points_csv(rows: Sequence[Mapping[str, Any]], device: str) -> str:
     """The points in the form that `muxplan profile import csv` reads, with their spread."""
     stream = io.StringIO()
     header = ("device", "kernel", *COLUMNS, "latency_us", "spread_fraction", "runs", "timed_by")
@@ -275,7 +272,7 @@ def _points_csv(rows: Sequence[Mapping[str, Any]], device: str) -> str:
     return stream.getvalue()
 
 
-def _imported(text: str, gpu: Gpu, origin: str) -> Imported:
+def imported_points(text: str, gpu: Gpu, origin: str) -> Imported:
     """The points through the checks and lints of every import."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / POINTS_FILE

@@ -138,6 +138,12 @@ def _numbers(cells: Sequence[str], origin: str, line: int) -> list[float]:
     return values
 
 
+def check_replaceable(folder: Path) -> None:
+    """ProfileError when a folder exists and holds anything but kernel tables."""
+    if folder.exists() and not (folder / INDEX).is_file():
+        raise ProfileError(f"{folder} exists and holds no kernel tables: give another folder.")
+
+
 def write_tables(
     folder: Path, index: TableIndex, packed: Mapping[str, bytes], beside: Mapping[str, str] | None = None
 ) -> None:
@@ -145,8 +151,7 @@ def write_tables(
 
     Raises ProfileError when the folder holds anything but kernel tables, or cannot be written.
     """
-    if folder.exists() and not (folder / INDEX).is_file():
-        raise ProfileError(f"{folder} exists and holds no kernel tables: give another folder.")
+    check_replaceable(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

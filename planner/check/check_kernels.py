@@ -4,8 +4,7 @@ One device verifies a fleet group by group: each one's plan is predicted again f
 were measured on it, and the same steps are then run on it with torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,23 @@ from planner.progress import Progress
 from planner.runtime.errors import EngineError
 from planner.runtime.torch_worker import Device, TorchWorker
 from profiles.gpus import Gpu
-from profiles.precision import Quantization, execution
+from profiles.interference import Demand, Interference
+from profiles.precision import Execution, Quantization, execution
 
 STEP_S = 1.0
 """How long one step is run over and over, warm-up not counted."""
 PLAIN_FORMATS = {"fp32": Quantization.FP32, "bf16": Quantization.BF16, "fp16": Quantization.FP16}
+RUNNABLE = frozenset({*PLAIN_FORMATS.values(), Quantization.FP8})
+"""Weights that torch multiplies as they are."""
 ENGINE_SENTENCE = "the engine's own time (scheduling, sampling, launches between kernels, the front end)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelOptions:
-    """How to check; `groups` empty: one group of every template, one after another."""
+    """How to check; `groups` empty: one group of every template, one after another.
+
+    `interference`: what is known of this device when kernels share it, None when nothing is.
+    """
 
     python: Path
     device: Device
@@ -42,6 +47,7 @@ class KernelOptions:
     seed: int
     steps: int
     groups: Sequence[str]
+    interference: Interference | None
     cancelled: Callable[[], bool]
 
 
@@ -53,8 +59,7 @@ def check_on_kernels(plan: Plan, market: Market, gpu: Gpu, options: KernelOption
     subjects = subjects_of(plan, market, options.groups)
     groups: dict[str, GroupKernels] = {}
     ended = None
-    with ExitStack() as stack:
-        worker = stack.enter_context(TorchWorker(python=options.python, device=options.device, cores=options.cores))
+    with TorchWorker(python=options.python, device=options.device, cores=options.cores) as worker:
         described = worker.ask({"do": "describe"})
         for subject in subjects:
             progress.say(f"{subject.group.id}: {subject.group.template}")
@@ -67,7 +72,7 @@ def check_on_kernels(plan: Plan, market: Market, gpu: Gpu, options: KernelOption
                 cache_bytes=described["cache_bytes"],
             )
             try:
-                groups[subject.group.id] = check.run(worker, stack)
+                groups[subject.group.id] = check.run(worker)
             except EngineError as error:
                 if not groups:
                     raise
@@ -100,12 +105,14 @@ class _GroupCheck:
     options: KernelOptions
     cache_bytes: int
 
-    def run(self, worker: TorchWorker, stack: ExitStack) -> GroupKernels:
+    def run(self, worker: TorchWorker) -> GroupKernels:
         """Run the group's steps alone, then beside the steps of each group that shares its GPU."""
         quantization, notes = self._format()
+        allowed = self.options.tolerance_fraction
         builder = self._builder(self.subject, quantization)
         steps = self._steps(self.subject)
         figures = [self._step(step, builder, worker) for step in steps]
+        neighbours = tuple(self._beside(steps, figures, builder, worker))
         error = _total(figures, "measured_ms") / _total(figures, "predicted_ms") - 1.0
         return GroupKernels(
             template=self.subject.group.template,
@@ -116,21 +123,26 @@ class _GroupCheck:
             error_fraction=round(error, 4),
             decode_error_fraction=_error([f for f in figures if not f.chunks]),
             prefill_error_fraction=_error([f for f in figures if f.chunks]),
-            neighbours=tuple(self._beside(steps, figures, builder, worker, stack)),
+            neighbours=neighbours,
             not_run=tuple(builder.left_out()),
             notes=tuple(notes),
-            held=abs(error) <= self.options.tolerance_fraction,
+            held=abs(error) <= allowed and all(abs(_off(one)) <= allowed for one in neighbours),
         )
 
     def _format(self) -> tuple[Quantization, list[str]]:
         """The plan's weights where this device can multiply them in a way that was measured, else plain ones."""
         planned = Quantization(self.subject.queue.template.quantization)
         own = PLAIN_FORMATS[self.gpu.half_precision]
+        runs = planned in RUNNABLE and execution(planned, self.gpu.peak_flops) is Execution.NATIVE
+        if runs and self._builder(self.subject, planned).has_products:
+            return planned, []
+        if not self._builder(self.subject, own).has_products:
+            raise EngineError(
+                f"the kernel tables of {self.gpu.name} have no products of {self.subject.queue.template.model}: measure"
+                " them with `muxplan profile kernels --models`, or leave out --kernels."
+            )
         if planned is own:
             return own, []
-        measured = self._builder(self.subject, planned).left_out() if execution(planned, self.gpu.peak_flops) else None
-        if measured is not None and "qkv" not in measured:
-            return planned, []
         return own, [f"weights are {planned} in the plan and {own} here: this device has no tables of the former"]
 
     def _builder(self, subject: Subject, quantization: Quantization) -> StepBuilder:
@@ -160,28 +172,43 @@ class _GroupCheck:
         )
 
     def _beside(
-        self,
-        steps: Sequence[MixStep],
-        alone: Sequence[StepFigures],
-        builder: StepBuilder,
-        worker: TorchWorker,
-        stack: ExitStack,
-    ) -> Iterator[NeighbourSlowdown]:
+        self, steps: Sequence[MixStep], alone: Sequence[StepFigures], builder: StepBuilder, worker: TorchWorker
+    ) -> list[NeighbourSlowdown]:
         """The slow-down of the steps beside each group on the same GPU, which runs its typical step all the time."""
+        found = []
         for other in neighbours_of(self.subject, self.plan, self.market):
-            quantization = PLAIN_FORMATS[self.gpu.half_precision]
             typical = sorted(self._steps(other), key=lambda s: s.predicted_s)
-            request = self._builder(other, quantization).build(typical[len(typical) // 2]).request
-            busy = stack.enter_context(
-                TorchWorker(python=self.options.python, device=self.options.device, cores=self.options.cores)
+            built = self._builder(other, PLAIN_FORMATS[self.gpu.half_precision]).build(typical[len(typical) // 2])
+            with TorchWorker(python=self.options.python, device=self.options.device, cores=self.options.cores) as busy:
+                busy.ask({**built.request, "do": "busy"})
+                beside = [self._step(step, builder, worker) for step in steps]
+                # Only a neighbour that is still at work answers this: it has been busy to the end.
+                busy.ask({"do": "describe"})
+            predicted = self._predicted(steps, builder, built.demand(other.group.replicas[0].sm_fraction))
+            found.append(
+                NeighbourSlowdown(
+                    group=other.group.id,
+                    measured=round(max(_total(beside, "measured_ms") / _total(alone, "measured_ms"), 1.0), 4),
+                    predicted=predicted[0] if predicted else None,
+                    evidence=predicted[1] if predicted else None,
+                )
             )
-            busy.ask({**request, "do": "busy"})
-            beside = [self._step(step, builder, worker) for step in steps]
-            busy.ask({"do": "describe"})
-            yield NeighbourSlowdown(
-                group=other.group.id,
-                slowdown=round(max(_total(beside, "measured_ms") / _total(alone, "measured_ms"), 1.0), 4),
-            )
+        return found
+
+    def _predicted(self, steps: Sequence[MixStep], builder: StepBuilder, neighbour: Demand) -> tuple[float, str] | None:
+        """(slow-down of all steps, its evidence) by the interference file, None without one."""
+        if self.options.interference is None:
+            return None
+        share = self.subject.group.replicas[0].sm_fraction
+        slowed_s = alone_s = 0.0
+        evidence = ""
+        for step in steps:
+            built = builder.build(step)
+            factor, known = self.options.interference.predict(built.demand(share), [neighbour], self.gpu.name)
+            alone_s += step.weight_fraction * built.predicted_s
+            slowed_s += step.weight_fraction * built.predicted_s * factor
+            evidence = str(known)
+        return round(slowed_s / alone_s, 4), evidence
 
 
 def _ran(worker: TorchWorker, request: dict[str, Any]) -> list[float]:
@@ -197,3 +224,8 @@ def _total(figures: Sequence[StepFigures], name: str) -> float:
 
 def _error(figures: Sequence[StepFigures]) -> float | None:
     return round(_total(figures, "measured_ms") / _total(figures, "predicted_ms") - 1.0, 4) if figures else None
+
+
+def _off(one: NeighbourSlowdown) -> float:
+    """How far off a predicted slow-down is; 0 where none was predicted."""
+    return one.measured / one.predicted - 1.0 if one.predicted is not None else 0.0

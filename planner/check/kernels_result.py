@@ -20,10 +20,12 @@ class StepFigures(CheckPart):
 
 
 class NeighbourSlowdown(CheckPart):
-    """The time of the steps beside a group on the same GPU ÷ their time alone, measured."""
+    """The time of the steps beside a group on the same GPU ÷ their time alone; predicted where a model is at hand."""
 
     group: str
-    slowdown: float
+    measured: float
+    predicted: float | None = None
+    evidence: str | None = None
 
 
 class GroupKernels(CheckPart):
@@ -94,7 +96,12 @@ def _group(name: str, one: GroupKernels) -> list[str]:
         if error is not None:
             parts.append(f"{what} {error:+.1%}")
     lines.append(f"measured against predicted time: {', '.join(parts)}")
-    lines += [f"beside {printable(n.group)} on the same GPU: {n.slowdown:.2f} × as long" for n in one.neighbours]
+    lines += [_beside(neighbour) for neighbour in one.neighbours]
     if one.not_run:
         lines.append(f"of its kernels not run and not predicted: {', '.join(one.not_run)}")
     return lines + [f"Note: {note}" for note in one.notes]
+
+
+def _beside(one: NeighbourSlowdown) -> str:
+    guess = f", {one.predicted:.2f} × predicted ({one.evidence})" if one.predicted is not None else ""
+    return f"beside {printable(one.group)} on the same GPU: {one.measured:.2f} × as long{guess}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.check.step_mix import MixStep
 from profiles.attention_times import AttentionTimes
+from profiles.interference import Demand
 from profiles.kernel_kinds import KINDS, Key
 from profiles.layer_kernels import Kernel, head_kernels, stage_kernels
 from profiles.step_time import Deployment
@@ -18,10 +19,23 @@ CACHES = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepKernels:
-    """A step as it is sent to the process that runs it, and the seconds that the tables give for it."""
+    """A step as it is sent to the process that runs it, and the seconds that the tables give for it.
+
+    `compute_s` and `bandwidth_s`: what its arithmetic and its bytes alone would take at the device's peak.
+    """
 
     request: dict[str, Any]
     predicted_s: float
+    compute_s: float
+    bandwidth_s: float
+
+    def demand(self, share_fraction: float) -> Demand:
+        """What it takes of the device while it runs."""
+        return Demand(
+            share_fraction=share_fraction,
+            compute_fraction=min(self.compute_s / self.predicted_s, 1.0),
+            bandwidth_fraction=min(self.bandwidth_s / self.predicted_s, 1.0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +55,25 @@ class StepBuilder:
         for part, seconds in self._attention(step):
             layer.append(part)
             predicted_s += seconds
-        head = [k for k in self._head if k.measured is not None] if step.samples else []
-        predicted_s += sum(k.repeats * _seconds(k, step.samples) for k in head)
+        heads = [k for k in self._head if k.measured is not None] if step.samples else []
+        predicted_s += sum(k.repeats * _seconds(k, step.samples) for k in heads)
+        head = [_sent(k, step.samples, 1) for k in heads]
+        layer_work, head_work = self._work(layer), self._work(head)
         request = {
             "do": "step",
             "layers": layers,
-            "copies": self._copies(layer),
+            # Enough layers with data of their own that none finds it in the cache from the layer before.
+            "copies": 1 + int(CACHES * self.cache_bytes / max(layer_work.bytes_moved, 1.0)),
             "layer": layer,
-            "head": [_sent(k, step.samples, 1) for k in head],
+            "head": head,
             "budget_s": self.budget_s,
         }
-        return StepKernels(request=request, predicted_s=predicted_s)
+        return StepKernels(
+            request=request,
+            predicted_s=predicted_s,
+            compute_s=layers * layer_work.compute_s + head_work.compute_s,
+            bandwidth_s=layers * layer_work.bandwidth_s + head_work.bandwidth_s,
+        )
 
     def left_out(self) -> list[str]:
         """The kernels of a step that are not run, and so not predicted either."""
@@ -61,6 +83,11 @@ class StepBuilder:
         if self.attention.windowed:
             names.append("the window of sliding-window layers")
         return names
+
+    @property
+    def has_products(self) -> bool:
+        """Whether the tables hold the products of the model's layers: without, there is next to nothing to compare."""
+        return any(k.measured is not None and k.measured[0] == "gemm" for k in self._stage)
 
     @property
     def attention(self) -> AttentionTimes:
@@ -100,15 +127,26 @@ class StepBuilder:
             found.append((_part("prefill_attention", columns), seconds))
         return found
 
-    def _copies(self, layer: Sequence[dict[str, Any]]) -> int:
-        """How many layers need data of their own so that none finds it in the cache from the layer before."""
-        gpu = self.deployment.gpu
-        moved = 0.0
-        for part in layer:
-            kind = KINDS[part["kernel"]]
+    def _work(self, parts: Sequence[dict[str, Any]]) -> "_Total":
+        """What kernels move and compute together."""
+        moved = compute_s = bandwidth_s = 0.0
+        for part in parts:
+            kind, repeats = KINDS[part["kernel"]], part["repeats"]
             columns = {name: np.array([part["columns"][name]]) for name in kind.columns}
-            moved += float(kind.work(columns, gpu).bytes_moved[0])
-        return 1 + int(CACHES * self.cache_bytes / max(moved, 1.0))
+            work = kind.work(columns, self.deployment.gpu)
+            moved += repeats * float(work.bytes_moved[0])
+            compute_s += repeats * float(work.flops[0] / work.flops_per_s[0])
+            bandwidth_s += repeats * float(work.bytes_moved[0]) / work.bytes_per_s
+        return _Total(bytes_moved=moved, compute_s=compute_s, bandwidth_s=bandwidth_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Total:
+    """Bytes, and seconds at the device's peaks."""
+
+    bytes_moved: float
+    compute_s: float
+    bandwidth_s: float
 
 
 def _sent(kernel: Kernel, tokens: int, repeats: int) -> dict[str, Any]:

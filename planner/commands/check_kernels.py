@@ -16,6 +16,7 @@ from planner.replay import planned_market
 from planner.runtime.environment import find_torch
 from planner.runtime.errors import EngineError
 from profiles.gpus import find_gpu
+from profiles.interference import load_interference
 from profiles.kernel_store import INDEX
 
 NOT_HELD = 1
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             steps=arguments.steps,
             groups=tuple(arguments.group or ()),
+            interference=load_interference(Path(arguments.interference)) if arguments.interference else None,
             cancelled=interrupt,
         )
         folder = Path(arguments.kernels or Path(beside) / "kernels")

@@ -84,6 +84,13 @@ class TorchWorker:
         self.send(request)
         return self.receive(limit_s)
 
+    def described(self) -> dict[str, Any]:
+        """What the device is and the rates it reaches. EngineError when that cannot be measured."""
+        found = {**self.ask({"do": "describe"}), **self.ask({"do": "rates"})}
+        if "error" in found:
+            raise EngineError(f"the device cannot be measured: {found['error']}.")
+        return found
+
     def _why(self) -> str:
         """The end of what it wrote to stderr."""
         self._errors.flush()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from planner import cli
 from planner.plan_io import read_plan
 from planner.runtime.environment import find_torch
 from planner.runtime.errors import EngineEnvironmentError
+from planner.runtime.torch_worker import crew
 from profiles.evidence import Evidence
 from profiles.gpus import find_gpu
+from profiles.kernel_kinds import COLLECTIVES
 from profiles.kernel_table import load_tables
 
 SMALL = ("--models", "qwen3-0.6b", "--max-tokens", "16", "--max-batch", "4", "--max-context", "64", "--error", "0.9")
@@ -66,6 +69,16 @@ def test_the_tables_hold_what_was_measured(folder: Path) -> None:
     assert not folder.with_name("own.journal").exists(), "it was finished"
 
 
+def test_a_folder_of_something_else_is_refused_before_anything_is_measured(
+    python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    command = ["profile", "kernels", "--device", "cpu", "-o", str(tmp_path), "--engine-python", str(python), *SMALL]
+    assert cli.main(command) == 2
+    assert "holds no kernel tables" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 def test_a_plan_uses_them(folder: Path, tmp_path: Path) -> None:
     values = yaml.safe_load((folder / "gpu.yaml").read_text())
     # The engine's own terms of this test are those of a GPU: none are known for a processor but measured steps.
@@ -82,6 +95,18 @@ def test_an_estimate_tells_what_was_measured(folder: Path, capsys: pytest.Captur
     assert cli.main([*command, "--concurrency", "1", "--json"]) == 0
     kernels = {part["kernel"]: part for part in json.loads(capsys.readouterr().out)["breakdown"]}
     assert kernels["qkv"]["evidence"] in ("measured", "interpolated", "scaled")
+
+
+def test_collectives_run_between_processes(python: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker) for worker in crew(python, "cpu", 2, cores)]
+        for operation in COLLECTIVES:
+            columns = {"operation": operation, "gpus": 2, "bytes": 2**16}
+            for worker in workers:
+                worker.send({"do": "measure", "kernel": "collective", "columns": columns, "budget_s": 0.1})
+            answers = [worker.receive(600.0) for worker in workers]
+            assert all(len(answer["seconds"]) > 5 and min(answer["seconds"]) > 0 for answer in answers), answers
 
 
 def test_killed_it_goes_on_where_it_was(python: Path, tmp_path: Path) -> None:

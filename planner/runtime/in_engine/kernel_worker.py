@@ -1,8 +1,9 @@
 """Run by the engine's own Python: `python kernel_worker.py cuda|cpu`. Measures kernels, one JSON line in, one out.
 
-`{"do": "describe"}`, `{"do": "measure", "kernel": …, "columns": …, "budget_s": …}`, `{"do": "loop", …}` (several
-kernels at once: `torch_overlap`), `{"do": "step", …}` and `{"do": "busy", …}` (`torch_step`). What fails is answered with
-`error`, and `unsupported` where no size of that kernel would run. It ends when its input does.
+`{"do": "describe"}` and `{"do": "rates"}` say what the device is and how quick, `{"do": "measure", …}` times a kernel,
+`{"do": "loop", …}` several at once (`torch_overlap`), `{"do": "step", …}` a whole step, which `{"do": "busy", …}` runs
+until the next line comes (`torch_step`). What fails is answered with `error`, and with `unsupported` where no size of
+that kernel would run. It ends when its input does.
 """
 
 import json
@@ -23,7 +24,7 @@ from torch_timing import Stopwatch, last_cache_bytes
 
 SQUARE = {"cuda": 8192, "cpu": 1024}
 STREAM_BYTES = {"cuda": 2**30, "cpu": 2**28}
-PROBE_S = 1.0
+PROBE_S = 0.5
 FP8_CAPABILITY = (8, 9)
 BF16_CAPABILITY = (8, 0)
 
@@ -49,6 +50,8 @@ def _device(kind: str) -> torch.device:
     rank = int(os.environ.get("RANK", "0"))
     device = torch.device("cuda", rank) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":
+        if not torch.cuda.is_available():
+            sys.exit(f"torch {torch.__version__} finds no CUDA GPU on this machine")
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -61,7 +64,9 @@ def _answer(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
     try:
         match request["do"]:
             case "describe":
-                return describe(watch)
+                return describe(watch.device)
+            case "rates":
+                return rates(watch)
             case "measure":
                 return _measured(request, watch)
             case "loop":
@@ -85,27 +90,34 @@ def _measured(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
     return {"seconds": seconds, "how": how}
 
 
-def describe(watch: Stopwatch) -> dict[str, Any]:
-    """What the device is, and the rates that it really reaches."""
-    device = watch.device
-    found = {"torch": torch.__version__, "cache_bytes": last_cache_bytes(device), "devices": 1}
+def describe(device: torch.device) -> dict[str, Any]:
+    """What the device is."""
+    found = {"torch": torch.__version__, "cache_bytes": last_cache_bytes(device), "sm_count": None}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found |= {
+        return found | {
             "name": properties.name,
             "memory_bytes": int(properties.total_memory),
             "sm_count": int(properties.multi_processor_count),
             "driver": _driver(),
             "devices": torch.cuda.device_count(),
-            "link_bytes_per_s": _rate(watch, "host_to_device", 1.0),
         }
-    else:
-        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        found |= {"name": _processor(), "memory_bytes": pages, "sm_count": None, "driver": platform.release()}
-        found |= {"link_bytes_per_s": None, "devices": os.cpu_count() or 1, "threads": torch.get_num_threads()}
-    found["peak_flops"] = _flops(watch)
-    found["memory_bandwidth_bytes_per_s"] = max(_rate(watch, "device_to_device", 2.0), _reading(watch))
-    return found
+    return found | {
+        "name": _processor(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "driver": platform.release(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def rates(watch: Stopwatch) -> dict[str, Any]:
+    """The rates that the device really reaches; of a processor, which has none, the link's is None."""
+    cuda = watch.device.type == "cuda"
+    return {
+        "peak_flops": _flops(watch),
+        "memory_bandwidth_bytes_per_s": max(_rate(watch, "device_to_device", 2.0), _reading(watch)),
+        "link_bytes_per_s": _rate(watch, "host_to_device", 1.0) if cuda else None,
+    }
 
 
 def _flops(watch: Stopwatch) -> dict[str, float]:

@@ -61,11 +61,9 @@ def _prefill(columns: Columns, device: torch.device) -> Run:
     """One prompt; `done` of its tokens came in earlier chunks, whose keys and values are there."""
     tokens, heads, kv_heads, width = (columns[c] for c in ("tokens", "heads", "kv_heads", "head_dim"))
     kind, window, done = _half(_type(columns)), columns["window"], columns.get("done", 0)
-    flash = _flash(device)
+    flash = _flash(device, kind)
     if flash is not None:
-        q = filled((1, tokens - done, heads, width), kind, device)
-        k, v = (filled((1, tokens, kv_heads, width), kind, device) for _ in range(2))
-        return lambda: flash.flash_attn_func(q, k, v, causal=True, window_size=_window(window))
+        return _packed(flash, columns, (1, tokens - done, tokens), device)
     _no_window(window)
     q = filled((1, heads, tokens - done, width), kind, device)
     k, v = (filled((1, kv_heads, tokens, width), kind, device) for _ in range(2))
@@ -79,17 +77,29 @@ def _prefill(columns: Columns, device: torch.device) -> Run:
 def _decode(columns: Columns, device: torch.device) -> Run:
     names = ("batch", "context", "heads", "kv_heads", "head_dim")
     batch, context, heads, kv_heads, width = (columns[c] for c in names)
-    kind, window = _type(columns), columns["window"]
-    flash = _flash(device)
+    kind, window = _half(_type(columns)), columns["window"]
+    flash = _flash(device, kind)
     if flash is not None:
-        q = filled((batch, 1, heads, width), _half(kind), device)
-        k, v = (filled((batch, context, kv_heads, width), _half(kind), device) for _ in range(2))
-        return lambda: flash.flash_attn_with_kvcache(q, k, v, causal=True, window_size=_window(window))
+        return _packed(flash, columns, (batch, 1, context), device)
     _no_window(window)
     # The query heads that share a KV head as rows of one query: nothing is masked, and the cache is read once for all.
-    q = filled((batch, kv_heads, heads // kv_heads, width), _half(kind), device)
-    k, v = (filled((batch, kv_heads, context, width), _half(kind), device) for _ in range(2))
+    q = filled((batch, kv_heads, heads // kv_heads, width), kind, device)
+    k, v = (filled((batch, kv_heads, context, width), kind, device) for _ in range(2))
     return lambda: F.scaled_dot_product_attention(q, k, v)
+
+
+def _packed(flash: Callable[..., object], columns: Columns, shape: tuple[int, int, int], device: torch.device) -> Run:
+    """FlashAttention over `shape` = (sequences, queries of each, keys of each), one after another in memory."""
+    sequences, queries, keys = shape
+    heads, kv_heads, width, window = (columns[c] for c in ("heads", "kv_heads", "head_dim", "window"))
+    kind = _type(columns)
+    q = filled((sequences * queries, heads, width), kind, device)
+    k, v = (filled((sequences * keys, kv_heads, width), kind, device) for _ in range(2))
+    starts = torch.arange(sequences + 1, dtype=torch.int32, device=device)
+    ends = {"cu_seqlens_q": starts * queries, "cu_seqlens_k": starts * keys}
+    ends |= {"max_seqlen_q": queries, "max_seqlen_k": keys}
+    seen = [window - 1, 0] if window else [-1, -1]
+    return lambda: flash(q, k, v, causal=True, window_size=seen, **ends)
 
 
 def _norm(columns: Columns, device: torch.device) -> Run:
@@ -192,23 +202,21 @@ def _half(kind: torch.dtype) -> torch.dtype:
     return kind
 
 
-def _flash(device: torch.device) -> Any:
-    """The flash_attn package where it is installed: it splits a long cache over SMs, which torch's own does not."""
-    if device.type != "cuda":
+def _flash(device: torch.device, kind: torch.dtype) -> Callable[..., Any] | None:
+    """FlashAttention, vLLM's or its authors', where installed: it splits a long cache over SMs, torch's does not."""
+    if device.type != "cuda" or kind is not torch.bfloat16:
         return None
-    try:
-        return importlib.import_module("flash_attn")
-    except ImportError:
-        return None
-
-
-def _window(window: int) -> tuple[int, int]:
-    return (window - 1, 0) if window else (-1, -1)
+    for name in ("vllm.vllm_flash_attn", "flash_attn"):
+        try:
+            return importlib.import_module(name).flash_attn_varlen_func  # type: ignore[no-any-return]
+        except (ImportError, AttributeError):
+            continue
+    return None
 
 
 def _no_window(window: int) -> None:
     if window:
-        raise UnsupportedError("a sliding window needs the flash_attn package")
+        raise UnsupportedError("a sliding window needs FlashAttention, which is not installed")
 
 
 BUILDERS: Mapping[str, Callable[[Columns, torch.device], Run]] = {

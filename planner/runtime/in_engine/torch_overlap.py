@@ -15,6 +15,10 @@ from torch_timing import captured
 
 TAIL_FRACTION = 0.25
 """How much longer than the window everybody goes on, so that no end of one kernel frees the other."""
+BATCH_S = 0.005
+"""Kernels of a GPU are started so many seconds at a time: waiting for each would leave it idle in between."""
+BUILDING = threading.Lock()
+"""No other thread may touch the GPU's memory while a graph is captured."""
 
 
 def overlap(request: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -51,11 +55,11 @@ class _Loop:
         """Loop; the answer is put into `found`."""
         try:
             with torch.inference_mode():
-                if self.device.type != "cuda":
-                    found.update(self._loop(build(self.part["kernel"], self.part["columns"], self.device)))
-                    return
-                torch.cuda.set_device(self.device)
-                found.update(self._on_stream())
+                if self.device.type == "cuda":
+                    torch.cuda.set_device(self.device)
+                    found.update(self._on_stream())
+                else:
+                    found.update(self._loop(graph=False))
         except Exception as error:  # a thread's error is told by its answer
             self.ready.abort()
             found["error"] = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
@@ -64,40 +68,47 @@ class _Loop:
         sms = self.part.get("sms")
         if not sms:
             with torch.cuda.stream(torch.cuda.Stream()):
-                return self._captured()
-        context = torch.cuda.green_contexts.GreenContext.create(num_sms=sms, device_id=self.device.index)
+                return self._loop(graph=True)
+        context = torch.cuda.GreenContext.create(num_sms=sms, device_id=self.device.index)
         context.set_context()
         try:
+            # A graph's kernels would run in the context that they were captured in: here they are launched.
             with torch.cuda.stream(context.Stream()):
-                return self._captured(eager=True)
+                return self._loop(graph=False)
         finally:
             context.pop_context()
 
-    def _captured(self, *, eager: bool = False) -> dict[str, Any]:
-        run = build(self.part["kernel"], self.part["columns"], self.device)
-        # A graph's kernels would run in the context that they were captured in: in a green context they are launched.
-        return self._loop(run if eager else captured(run)[0])
+    def _ready(self, *, graph: bool) -> tuple[Run, int]:
+        """(the kernel, warmed up, how often it is started at a time)."""
+        with BUILDING:
+            run = build(self.part["kernel"], self.part["columns"], self.device)
+            run = captured(run)[0] if graph else run
+            self._start(run, 2)
+            began = time.monotonic()
+            self._start(run, 1)
+            once_s = time.monotonic() - began
+        return run, max(round(BATCH_S / once_s), 1) if self.device.type == "cuda" else 1
 
-    def _loop(self, run: Run) -> dict[str, Any]:
-        for _ in range(3):
-            self._once(run)
+    def _loop(self, *, graph: bool) -> dict[str, Any]:
+        run, count = self._ready(graph=graph)
         self.ready.wait()
         late_s = self.until_s + TAIL_FRACTION * (self.until_s - self.from_s)
-        start, seconds = time.monotonic(), []
-        began = start
+        began = start = time.monotonic()
+        seconds = []
         while start < late_s:
-            self._once(run)
+            self._start(run, count)
             end = time.monotonic()
             if start >= self.from_s and end <= self.until_s:
-                seconds.append(end - start)
+                seconds.append((end - start) / count)
             start = end
         if began > self.from_s:
             raise RuntimeError("the window began before the kernel was ready")
         if not seconds:
             raise RuntimeError("no run fitted into the window")
-        return {"seconds": sum(seconds) / len(seconds), "runs": len(seconds)}
+        return {"seconds": sum(seconds) / len(seconds), "runs": count * len(seconds)}
 
-    def _once(self, run: Run) -> None:
-        run()
+    def _start(self, run: Run, count: int) -> None:
+        for _ in range(count):
+            run()
         if self.device.type == "cuda":
             torch.cuda.current_stream().synchronize()

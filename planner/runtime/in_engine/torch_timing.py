@@ -84,12 +84,17 @@ def captured(run: Run) -> tuple[Run, str]:
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, stream=stream):
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             run()
     except RuntimeError:
         torch.cuda.synchronize()
         return run, "events"
-    return graph.replay, "graph"
+
+    def replay(data: Run = run) -> object:
+        """The graph reads and writes what the closure holds: it must live as long."""
+        return graph.replay()
+
+    return replay, "graph"
 
 
 def last_cache_bytes(device: torch.device) -> int:

@@ -48,6 +48,7 @@ class SampleRun:
 def read_sample(path: Path, engine: str = "vllm") -> list[SampleRun]:
     """The aggregated rows of an engine with explicit tp on the GPUs of SYSTEMS, in the file's order.
 
+    Models that the catalogue lacks are left out; the runs of other engines are simulated as if vLLM had served them.
     A run counts as bound by KV memory when its TTFT is more than 6 times the median of the runs of its deployment with
     the same input length. RunsError when the file is not such a table.
     """
@@ -56,9 +57,8 @@ def read_sample(path: Path, engine: str = "vllm") -> list[SampleRun]:
     found = []
     for row in rows:
         name = names.get(row["model_path"].removesuffix("-Instruct"))
-        if name is None:
-            raise RunsError(f"{path}: {row['id']}: the catalogue has no model {row['model_path']}.")
-        found.append((_deployment(row, name), _run(path, row, name)))
+        if name is not None:
+            found.append((_deployment(row, name), _run(path, row, name)))
     return [
         SampleRun(deployment=deployment, run=run, kv_bound=bound)
         for (deployment, run), bound in zip(found, _kv_bound(found), strict=True)
@@ -127,10 +127,13 @@ def _ranks(row: Mapping[str, str]) -> tuple[int, int]:
 
     A blank attention_dp_size beside more expert ranks than tp means that tp was left at 1: all ranks share a layer.
     Rows with attention_dp_size = tp and moe_ep_size = tp² come from a launch with tp and expert parallelism over the
-    same GPUs: what they measured equals the rows that are labelled so, within 2 %.
+    same GPUs: what they measured equals the rows that are labelled so, within 2 %. Other engines' rows label the same
+    launch with moe_tp_size = moe_ep_size and tp_size (times attention_dp_size) their product.
     """
     tp, dp = _whole(row, "tp_size", 1), _whole(row, "attention_dp_size", 1)
     moe_tp, ep = _whole(row, "moe_tp_size", 1), _whole(row, "moe_ep_size", 1)
+    if ep > 1 and moe_tp == ep and moe_tp * ep == tp * dp:
+        return ep, ep
     if dp > 1:
         return tp, tp
     return (moe_tp * ep if not row["attention_dp_size"] and row["moe_tp_size"] else tp), ep

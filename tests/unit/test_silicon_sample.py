@@ -60,6 +60,7 @@ def test_a_row_becomes_the_load_that_was_run(tmp_path: Path) -> None:
         ({"moe_tp_size": "1.0", "moe_ep_size": "4.0"}, (4, 4)),
         ({"tp_size": "1.0", "attention_dp_size": ""}, (4, 1)),
         ({"tp_size": "2.0", "attention_dp_size": "2.0", "moe_tp_size": "1.0", "moe_ep_size": "4.0"}, (2, 2)),
+        ({"tp_size": "16.0", "moe_tp_size": "4.0", "moe_ep_size": "4.0"}, (4, 4)),
         ({"tp_size": "2.0", "attention_dp_size": "", "moe_tp_size": "", "moe_ep_size": ""}, (2, 1)),
     ],
 )
@@ -76,6 +77,7 @@ def test_parallelism_is_read_as_it_was_run(labels: dict[str, str], ranks: tuple[
         {"tp_size": ""},
         {"system": "b300_sxm"},
         {"isl": "2000", "osl": "100"},
+        {"model_path": "who/knows"},
     ],
 )
 def test_other_rows_are_left_out(change: dict[str, str], tmp_path: Path) -> None:
@@ -93,11 +95,6 @@ def test_a_ttft_far_over_its_like_is_a_queue_for_memory(tmp_path: Path) -> None:
     assert slow.kv_bound and not any(one.kv_bound for one in quick)
     (elsewhere,) = read(tmp_path, {"isl": "8192", "silicon_ttft_ms": "400"})
     assert not elsewhere.kv_bound
-
-
-def test_a_model_that_the_catalogue_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunsError, match="the catalogue has no model who/knows"):
-        read(tmp_path, {"model_path": "who/knows"})
 
 
 def test_a_file_that_is_no_sample_is_refused(tmp_path: Path) -> None:

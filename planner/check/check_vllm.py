@@ -156,13 +156,13 @@ def _measure(
             progress.say(f"{told}: {one.bound.launch.group.id} alone")
             part = alone(load, group)
             seen = window(running, part, seed, options.cancelled)
-            measured.alone.setdefault(group, []).append((part, seen.latencies))
+            measured.alone.setdefault(group, []).append((seen.load, seen.latencies))
             measured.ended = measured.ended or seen.ended
             if measured.ended:
                 return
     progress.say(f"{told}: {load.due_s.size} requests in {options.duration_s:g} s")
     seen = window(running, load, seed, options.cancelled)
-    measured.together.append((load, seen.latencies))
+    measured.together.append((seen.load, seen.latencies))
     measured.seen.append(seen)
     measured.ended = seen.ended
 

@@ -61,8 +61,11 @@ class Running:
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """One window: latencies of its requests, and the client's lag. `ended`: why it was cut short."""
+    """One window: its requests, their latencies, and the client's lag. `ended`: why it was cut short; the requests are
+    then only those that were answered or had failed.
+    """
 
+    load: CheckLoad
     latencies: Latencies
     lag_s: np.ndarray
     errors: dict[str, int]
@@ -143,22 +146,29 @@ def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Ca
             seed=seed,
             cancelled=lambda: cancelled() or bool(watch.hung) or any(not one.engine.alive() for one in running),
         )
+    ended = _why_ended(running, watch, cancelled)
+    counts = answers.done if ended else np.ones_like(answers.done)
+    latencies = Latencies(ttft_s=answers.ttft_s, tpot_s=answers.tpot_s, e2e_s=answers.e2e_s)
     seen = Seen(
-        latencies=Latencies(ttft_s=answers.ttft_s, tpot_s=answers.tpot_s, e2e_s=answers.e2e_s),
-        lag_s=answers.lag_s,
+        load=load.of(counts),
+        latencies=latencies.of(counts),
+        lag_s=answers.lag_s[counts],
         errors=answers.errors,
+        ended=ended,
     )
-    dead = [one for one in running if not one.engine.alive()]
-    if dead:
-        seen.ended = f"{dead[0].engine.label} died under load: {dead[0].engine.why()}"
-    elif watch.hung:
-        seen.ended = f"{watch.hung} hangs: it has requests and made no step for {HANG_S:.0f} s."
-    elif cancelled():
-        seen.ended = "cancelled"
-    else:
+    if ended is None:
         for number, one in enumerate(running):
             one.preemptions += int(scrape(one.target.url).get(PREEMPTIONS) - before[number].get(PREEMPTIONS))
     return seen
+
+
+def _why_ended(running: Sequence[Running], watch: "_Watch", cancelled: Callable[[], bool]) -> str | None:
+    dead = [one for one in running if not one.engine.alive()]
+    if dead:
+        return f"{dead[0].engine.label} died under load: {dead[0].engine.why()}"
+    if watch.hung:
+        return f"{watch.hung} hangs: it has requests and made no step for {HANG_S:.0f} s."
+    return "cancelled" if cancelled() else None
 
 
 def bursts(one: Running, others: Sequence[Target], seed: int, cancelled: Callable[[], bool]) -> None:

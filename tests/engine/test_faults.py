@@ -69,7 +69,7 @@ def kept(planned: Path, output: str) -> dict[str, Any]:
     """The result that an ended check left, some of whose requests were answered."""
     found: dict[str, Any] = json.loads((planned / output).read_text())
     ttft = next(iter(found["groups"].values()))["requests"]["ttft_s"]
-    assert 5 < sum(t is not None for t in ttft) < len(ttft)
+    assert 5 < sum(t is not None for t in ttft) <= len(ttft) < 120
     assert not found["held"]
     return found
 

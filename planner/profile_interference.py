@@ -22,11 +22,11 @@ from profiles.catalogue_files import Provenance
 from profiles.gpus import Gpu
 from profiles.interference import Interference, Load, Pair, Sharing, fit_contention, observations
 
-LEAD_S = 0.5
-"""Time to build and warm up a kernel before the window; doubled where it is too short."""
+LEAD_S = 0.05
+"""Between the word to start and the window: by then all run."""
 TRIES = 6
 ANSWER_S = 600.0
-NOT_READY, TOO_SHORT = "the window began before the kernel was ready", "no run fitted into the window"
+TOO_SHORT, LATE = "no run fitted into the window", "the window had begun when the kernel started"
 MPS_VARIABLE = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 
 
@@ -107,7 +107,6 @@ class Bench:
     stack: ExitStack
     workers: dict[tuple[Seat, int], TorchWorker] = field(default_factory=dict)
     sm_count: int = 0
-    lead_s: float = LEAD_S
     longer: float = 1.0
 
     def worker(self, seat: Seat, number: int) -> TorchWorker:
@@ -124,35 +123,40 @@ class Bench:
 
     def run(self, placed: Sequence[tuple[Shape, Seat]]) -> list[float]:
         """Seconds of each kernel while all of them run for the whole window."""
-        errors: list[str] = []
+        asked = self._asked(placed)
         for _ in range(TRIES):
-            answers = self._window(placed)
+            answers = self._window(asked)
             errors = [a["error"] for a in answers if "error" in a]
             if not errors:
                 return [float(one["seconds"]) for answer in answers for one in answer["kernels"]]
-            if not {NOT_READY, TOO_SHORT} >= set(errors):
+            if not {TOO_SHORT, LATE} >= set(errors):
                 break
-            if NOT_READY in errors:
-                self.lead_s *= 2
-            if TOO_SHORT in errors:
-                self.longer *= 2
+            self.longer *= 2 if TOO_SHORT in errors else 1
         raise EngineError(f"kernels cannot be measured together: {errors[0]}.")
 
-    def _window(self, placed: Sequence[tuple[Shape, Seat]]) -> list[dict[str, Any]]:
-        from_s = time.monotonic() + self.lead_s
-        window_s = self.longer * self.settings.window_s
-        times = {"do": "loop", "from_s": from_s, "until_s": from_s + window_s}
-        asked: dict[int, tuple[TorchWorker, list[dict[str, Any]]]] = {}
+    def _asked(self, placed: Sequence[tuple[Shape, Seat]]) -> list[tuple[TorchWorker, list[dict[str, Any]]]]:
+        """Which process is to run what."""
+        found: dict[int, tuple[TorchWorker, list[dict[str, Any]]]] = {}
         for number, (shape, seat) in enumerate(placed):
             worker = self.worker(seat, number)
             part: dict[str, Any] = {"kernel": shape[0], "columns": dict(shape[1])}
             if seat.sharing == "green_contexts":
                 part["sms"] = max(round(seat.share_fraction * self._sms(worker)), 1)
-            asked.setdefault(id(worker), (worker, []))[1].append(part)
-        for worker, parts in asked.values():
-            worker.send({**times, "kernels": parts})
-        limit_s = self.lead_s + 10 * window_s + ANSWER_S
-        return [worker.receive(limit_s) for worker, _ in asked.values()]
+            found.setdefault(id(worker), (worker, []))[1].append(part)
+        return list(found.values())
+
+    def _window(self, asked: Sequence[tuple[TorchWorker, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+        """The answers of the processes: all are made ready, then given the same window."""
+        for worker, parts in asked:
+            worker.send({"do": "loop", "kernels": parts})
+        answers = [worker.receive(ANSWER_S) for worker, _ in asked]
+        from_s = time.monotonic() + LEAD_S
+        until_s = from_s + self.longer * self.settings.window_s
+        waiting = [worker for (worker, _), answer in zip(asked, answers, strict=True) if "ready" in answer]
+        for worker in waiting:
+            worker.send({"from_s": from_s, "until_s": until_s})
+        ended = [worker.receive(ANSWER_S) for worker in waiting]
+        return [answer for answer in answers if "error" in answer] + ended
 
     def _sms(self, worker: TorchWorker) -> int:
         if not self.sm_count:

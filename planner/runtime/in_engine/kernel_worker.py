@@ -1,9 +1,9 @@
 """Run by the engine's own Python: `python kernel_worker.py cuda|cpu`. Measures kernels, one JSON line in, one out.
 
 `{"do": "describe"}` and `{"do": "rates"}` say what the device is and how quick, `{"do": "measure", …}` times a kernel,
-`{"do": "loop", …}` several at once (`torch_overlap`), `{"do": "step", …}` a whole step, which `{"do": "busy", …}` runs
-until the next line comes (`torch_step`). What fails is answered with `error`, and with `unsupported` where no size of
-that kernel would run. It ends when its input does.
+`{"do": "loop", …}` several at once (`torch_overlap`; answered by `ready`, and the next line gives the window); a whole
+step is timed by `{"do": "step", …}` and run until the next line comes by `{"do": "busy", …}` (`torch_step`). What fails
+is answered with `error`, and `unsupported` where no size of that kernel would run. It ends when its input does.
 """
 
 import json
@@ -11,7 +11,8 @@ import os
 import platform
 import select
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,29 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     device = _device(sys.argv[1])
     watch = Stopwatch(device)
-    for line in sys.stdin:
-        request = json.loads(line)
-        answers.write(json.dumps(_answer(request, watch)) + "\n")
+
+    def tell(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+    for line in iter(sys.stdin.readline, ""):
+        request = json.loads(line)
+        if request["do"] == "loop":
+            tell(overlap(request["kernels"], device, partial(_window, tell)))
+            continue
+        tell(_answer(request, watch))
         if request["do"] == "busy":
             keep_busy(request, watch, lambda: bool(select.select([sys.stdin], [], [], 0)[0]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     answers.close()
+
+
+def _window(tell: Callable[[dict[str, Any]], None]) -> tuple[float, float]:
+    """The window that the next line gives once we have said that we are ready."""
+    tell({"ready": True})
+    given = json.loads(sys.stdin.readline())
+    return given["from_s"], given["until_s"]
 
 
 def _device(kind: str) -> torch.device:
@@ -69,8 +84,6 @@ def _answer(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
                 return rates(watch)
             case "measure":
                 return _measured(request, watch)
-            case "loop":
-                return dict(overlap(request, watch.device))
             case "busy":
                 return {"started": True}
             case _:

@@ -6,7 +6,7 @@ green context). Kernels in two processes (MPS, or cores) are given the same wind
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,19 +21,26 @@ BUILDING = threading.Lock()
 """No other thread may touch the GPU's memory while a graph is captured."""
 
 
-def overlap(request: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Run the `kernels` (kernel, columns, sms) together from before `from_s` until after `until_s` of the monotonic
-    clock; for each the seconds of a run within the window, and how many there were.
+Window = tuple[float, float]
+
+
+def overlap(kernels: Sequence[Mapping[str, Any]], device: torch.device, window: Callable[[], Window]) -> dict[str, Any]:
+    """Run kernels (kernel, columns, sms) together from before a window of the monotonic clock until after it; for each
+    the seconds of a run within it, and how many there were. `window` is asked for when all are ready.
     """
-    parts = request["kernels"]
-    found: list[dict[str, Any]] = [{} for _ in parts]
-    ready = threading.Barrier(len(parts))
-    threads = []
-    for number, part in enumerate(parts):
-        loop = _Loop(part, device, (request["from_s"], request["until_s"]), ready)
-        threads.append(threading.Thread(target=loop.run, args=(found[number],)))
+    found: list[dict[str, Any]] = [{} for _ in kernels]
+    times: list[Window] = []
+    ready, go = threading.Barrier(len(kernels) + 1), threading.Barrier(len(kernels) + 1)
+    loops = [_Loop(part, device, times, (ready, go)) for part in kernels]
+    threads = [threading.Thread(target=loop.run, args=(found[n],)) for n, loop in enumerate(loops)]
     for thread in threads:
         thread.start()
+    try:
+        ready.wait()
+        times.append(window())
+        go.wait()
+    except threading.BrokenBarrierError:
+        pass  # one of them could not be made ready: its answer says why
     for thread in threads:
         thread.join()
     errors = [one["error"] for one in found if "error" in one]
@@ -46,10 +53,14 @@ class _Loop:
     """One kernel's thread."""
 
     def __init__(
-        self, part: Mapping[str, Any], device: torch.device, window: tuple[float, float], ready: threading.Barrier
+        self,
+        part: Mapping[str, Any],
+        device: torch.device,
+        times: Sequence[Window],
+        barriers: tuple[threading.Barrier, threading.Barrier],
     ) -> None:
-        self.part, self.device, self.ready = part, device, ready
-        self.from_s, self.until_s = window
+        self.part, self.device, self.times = part, device, times
+        self.ready, self.go = barriers
 
     def run(self, found: dict[str, Any]) -> None:
         """Loop; the answer is put into `found`."""
@@ -62,6 +73,7 @@ class _Loop:
                     found.update(self._loop(graph=False))
         except Exception as error:  # a thread's error is told by its answer
             self.ready.abort()
+            self.go.abort()
             found["error"] = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
     def _on_stream(self) -> dict[str, Any]:
@@ -92,17 +104,19 @@ class _Loop:
     def _loop(self, *, graph: bool) -> dict[str, Any]:
         run, count = self._ready(graph=graph)
         self.ready.wait()
-        late_s = self.until_s + TAIL_FRACTION * (self.until_s - self.from_s)
-        began = start = time.monotonic()
-        seconds = []
+        self.go.wait()
+        from_s, until_s = self.times[0]
+        late_s = until_s + TAIL_FRACTION * (until_s - from_s)
+        start, seconds = time.monotonic(), []
+        late = start > from_s
         while start < late_s:
             self._start(run, count)
             end = time.monotonic()
-            if start >= self.from_s and end <= self.until_s:
+            if start >= from_s and end <= until_s:
                 seconds.append((end - start) / count)
             start = end
-        if began > self.from_s:
-            raise RuntimeError("the window began before the kernel was ready")
+        if late:
+            raise RuntimeError("the window had begun when the kernel started")
         if not seconds:
             raise RuntimeError("no run fitted into the window")
         return {"seconds": sum(seconds) / len(seconds), "runs": count * len(seconds)}

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,7 @@ ADDRESS = f"http://127.0.0.1:{PORT}"
 WAIT_MS = 900_000
 SETTLE_MS = 2_000
 HEIGHT = 900
+COLOURS = 128
 NARROW_PX, WIDE_PX = 1280, 1920
 NO_PLAN = '?set={"constraints":[{"kind":"max_gpus","count":1}]}'
 
@@ -85,7 +87,7 @@ def _walk(browser: Any, folder: Path, look: tuple[int, str], wanted: tuple[str, 
     page.goto(ADDRESS)
     _plan(page, shoot)
     _what_if(page)
-    if look == (NARROW_PX, "light"):
+    if wanted is None and look == (NARROW_PX, "light"):
         _studies(page)
     shoot("what-if")
     if wanted is None:
@@ -177,6 +179,8 @@ def _picture(page: Any, path: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": max(HEIGHT, height)})
     _settle(page)
     page.screenshot(path=path)
+    with Image.open(path) as picture:
+        picture.quantize(COLOURS).save(path, optimize=True)
     page.set_viewport_size({"width": width, "height": HEIGHT})
 
 

@@ -9,8 +9,8 @@ from planner.explain import explain_plan
 from planner.plan_file import Percentiles, Plan, WorkloadResult
 from planner.render_plan import LEGEND, MARKS
 from profiles.evidence import Evidence
+from ui.parts import plain
 
-TWO_LINES_PX = 58
 MOST_ROWS_SHOWN = 16
 """Longer tables scroll."""
 SIGNS = {
@@ -92,8 +92,8 @@ def reason_rows(plan: Plan) -> pd.DataFrame:
             {
                 "workload": reason.workload,
                 "served by": reason.served_by,
-                "GPUs": reason.gpus,
-                "% of cost": 100 * reason.share_of_cost,
+                "GPUs": f"{reason.gpus:g}",
+                "% of cost": f"{100 * reason.share_of_cost:.1f}",
                 "limited by": reason.limited_by,
             }
             for reason in explain_plan(plan)
@@ -107,31 +107,38 @@ def evidence_legend(plan: Plan) -> str:
     return "; ".join(f"{SIGNS[e].split()[0]} {MARKS[e]}: {LEGEND[e]}" for e in Evidence if e in shown)
 
 
-def show_table(rows: pd.DataFrame, key: str, row_height_px: int | None = None) -> None:
-    """The table, numbers right-aligned and formatted by their column (its own menu saves it as CSV).
-
-    In rows of more than one line's height long text is broken into lines.
-    """
+def show_table(rows: pd.DataFrame, key: str) -> None:
+    """The table, numbers right-aligned and formatted by their column (its own menu saves it as CSV)."""
+    # A column of nothing is one of numbers that are not there: aligned as such.
+    rows = rows.astype({column: "float64" for column in rows if rows[column].isna().all()})
     config = {
-        column: st.column_config.NumberColumn(format=_format(column)) for column in rows if _is_number(rows, column)
+        column: st.column_config.NumberColumn(format=_format(rows, column))
+        for column in rows
+        if _is_number(rows, column)
     }
     st.dataframe(
         rows,
         hide_index=True,
         width="stretch",
         height="content" if len(rows) <= MOST_ROWS_SHOWN else "auto",
-        row_height=row_height_px,
         column_config=config,
         key=f"{key}-table",
         placeholder="–",
     )
 
 
+def show_text(rows: pd.DataFrame) -> None:
+    """A table of sentences, broken into lines where they are long."""
+    st.table(rows.map(lambda value: plain(str(value))), hide_index=True)
+
+
 def _is_number(rows: pd.DataFrame, column: str) -> bool:
     return pd.api.types.is_numeric_dtype(rows[column]) and not pd.api.types.is_bool_dtype(rows[column])
 
 
-def _format(column: str) -> str:
+def _format(rows: pd.DataFrame, column: str) -> str:
+    if pd.api.types.is_integer_dtype(rows[column]):
+        return "localized"
     if "USD" in column or "%" in column:
         return "%.2f"
     if column.startswith("TPOT p"):

@@ -17,7 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from planner.pipeline import PlanOptions, plan_spec
 from planner.plan_io import read_plan
+from planner.progress import Progress
+from planner.spec_load import load_spec
 from tests.small_spec import SMALL, written
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -88,16 +91,22 @@ def tab(chromium: Any, server: tuple[str, int]) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
+    faults = listened(page)
+    yield page
+    sound(page)
+    assert faults == []
+    context.close()
+
+
+def listened(page: Any) -> list[str]:
+    """The errors that the page's console will have seen."""
     faults: list[str] = []
     page.on(
         "console",
         lambda message: faults.append(f"{message.text} {message.location}") if message.type == "error" else None,
     )
     page.on("pageerror", lambda error: faults.append(str(error)))
-    yield page
-    sound(page)
-    assert faults == []
-    context.close()
+    return faults
 
 
 def sound(page: Any) -> None:
@@ -116,8 +125,12 @@ def metric(page: Any, label: str) -> str:
     return str(box.get_by_test_id("stMetricValue").inner_text()).strip()
 
 
+def plan_button(page: Any) -> Any:
+    return page.get_by_test_id("stBaseButton-primary").filter(has_text="Plan")
+
+
 def press_plan(page: Any) -> None:
-    page.get_by_test_id("stBaseButton-primary").filter(has_text="Plan").click()
+    plan_button(page).click()
 
 
 def page_link(page: Any, name: str) -> None:
@@ -201,16 +214,34 @@ def test_simulate_and_profiles_draw(tab: Any, server: tuple[str, int]) -> None:
     tab.get_by_test_id("stVegaLiteChart").nth(1).wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 1920])
-def test_every_page_fits(chromium: Any, server: tuple[str, int], scheme: str, width: int) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (1920, "light")])
+def test_every_page_fits(chromium: Any, server: tuple[str, int], width: int, scheme: str) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
-    for path in ("plan", "what-if", "compare", "simulate", "profiles", "export"):
-        go(page, server[0], path)
+    faults = listened(page)
+    go(page, server[0])
+    for name in ("What if", "Compare", "Simulate", "Profiles", "Export and check", "Plan"):
+        page_link(page, name)
         sound(page)
+    assert faults == []
     context.close()
+
+
+def test_a_chart_is_saved_as_a_picture_and_as_data(tab: Any, server: tuple[str, int]) -> None:
+    go(tab, server[0])
+    plan_button(tab).focus()
+    tab.keyboard.press("Enter")
+    tab.get_by_text("Where everything runs").wait_for()
+    chart = tab.get_by_test_id("stVegaLiteChart").first
+    chart.hover()
+    chart.locator("summary").click()
+    with tab.expect_download() as picture:
+        chart.get_by_text("Save as PNG").click()
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
+    with tab.expect_download() as data:
+        tab.get_by_role("button", name="Data as CSV").first.click()
+    assert Path(data.value.path()).read_text(encoding="utf-8").startswith("pool,rack,node")
 
 
 def test_five_sessions_do_not_mix_and_stay_small(chromium: Any, server: tuple[str, int], tmp_path: Path) -> None:
@@ -221,7 +252,7 @@ def test_five_sessions_do_not_mix_and_stay_small(chromium: Any, server: tuple[st
         go(page, server[0])
         folder = tmp_path / str(number)
         folder.mkdir()
-        rate = 10.0 + 10.0 * number
+        rate = 10.0 + 60.0 * number
         path = written(folder, SMALL.replace("name: small", f"name: s{number}").replace("10.0", f"{rate}"))
         page.get_by_test_id("stSidebar").locator("input[type=file]").set_input_files(str(path))
         page.get_by_test_id("stSidebar").get_by_text("does not carry this scenario").wait_for()
@@ -230,6 +261,8 @@ def test_five_sessions_do_not_mix_and_stay_small(chromium: Any, server: tuple[st
     for number, page in enumerate(pages):
         page.get_by_text("Where everything runs").wait_for()
         assert page.get_by_label("Keep as").input_value() == f"s{number}"
+        expected = plan_spec(load_spec(tmp_path / str(number) / "spec.yaml"), PlanOptions(), Progress())
+        assert metric(page, "Cost, USD/h") == f"{expected.cost_usd_per_hour:,.2f}"
     assert psutil.Process(server[1]).memory_info().rss <= MEMORY_LIMIT_BYTES
     for context in contexts:
         context.close()

@@ -207,7 +207,7 @@ def test_compare_shows_two_plans_and_what_moves(workspace: Path, plan: Plan) -> 
     table = app.dataframe[0].value
     assert list(table["plan"]) == ["first", "second"]
     assert table["USD/h"][1] == 2 * table["USD/h"][0]
-    assert "cost" in list(app.dataframe[1].value["what"])
+    assert "cost" in list(app.table[0].value["what"])
     assert len(app.get("vega_lite_chart")) == 3
 
 
@@ -231,7 +231,7 @@ def test_profiles_take_a_deployment_apart(workspace: Path) -> None:
     assert len(app.get("vega_lite_chart")) == 2
     app.button(key="estimate-go").click().run()
     assert not app.exception
-    assert metrics(app)["TTFT mean"].endswith(" ms")
+    assert float(metrics(app)["TTFT mean, ms"]) > 0
     assert len(app.get("vega_lite_chart")) == 3
     app.selectbox(key="kept-profile-gpu").set_value("l4-24gb").run()
     assert not app.exception

@@ -131,7 +131,8 @@ def _attainment(picked: dict[str, Plan]) -> None:
     asked = (
         alt.Chart(rows).mark_tick(thickness=3, color="#888").encode(x="asked %:Q", y=y, tooltip=["workload", "asked %"])
     )
-    parts.chart(asked + points, rows, "compare-attainment", "Attainment of each workload under each plan")
+    made = (asked + points).properties(height=120 + (16 + 14 * len(picked)) * rows["workload"].nunique())
+    parts.chart(made, rows, "compare-attainment", "Attainment of each workload under each plan")
     st.caption("Grey: what is asked.")
 
 
@@ -143,4 +144,4 @@ def _moves(picked: dict[str, Plan]) -> None:
         st.markdown(f"From **{parts.plain(first)}** to **{parts.plain(name)}**: {len(changes) or 'no'} changes")
         if changes:
             rows = pd.DataFrame([{"what": c.subject, "was": c.old or "–", "is": c.new or "–"} for c in changes])
-            tables.show_table(rows, f"moves-{name}")
+            tables.show_text(rows)

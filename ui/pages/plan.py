@@ -118,6 +118,8 @@ def _forms(state: Session, scenario: Scenario, spec: Spec) -> None:
     pools = pd.DataFrame(
         [{"pool": p.name, **{c: getattr(p, f) for c, f in POOL_FIELDS.items()}} for p in spec.cluster.pools]
     )
+    measures = [column for column in WORKLOAD_FIELDS if column not in WHOLE]
+    workloads = workloads.astype(dict.fromkeys(measures, "Float64"))
     for column in ("nodes there", "nodes to buy at most", "price USD/GPU-h"):
         pools[column] = pools[column].astype("Float64")
     pools = pools.astype({"nodes there": "Int64", "nodes to buy at most": "Int64"})
@@ -239,7 +241,7 @@ def _result(state: Session, plan: Plan) -> None:
     st.subheader("Buy", anchor=False)
     tables.show_table(tables.pool_rows(plan), "pools")
     st.subheader("What limits each workload", anchor=False)
-    tables.show_table(tables.reason_rows(plan), "reasons", tables.TWO_LINES_PX)
+    tables.show_text(tables.reason_rows(plan))
     st.subheader("Expect", anchor=False)
     tables.show_table(tables.traffic_rows(plan), "traffic")
     st.caption(tables.evidence_legend(plan))
@@ -249,7 +251,7 @@ def _result(state: Session, plan: Plan) -> None:
 
 def _keep(state: Session, plan: Plan) -> None:
     name, save, yaml, _ = st.columns([2, 1.4, 1.4, 0.6], vertical_alignment="bottom")
-    chosen = name.text_input("Keep as", value=plan.name, key="keep-name", max_chars=60)
+    chosen = name.text_input("Keep as", value=plan.name, key=f"keep-name-{plan.name}", max_chars=60)
     if save.button("Keep to compare", icon=":material/bookmark:", width="stretch") and state.plan is not None:
         state.save(chosen.strip() or plan.name, state.plan)
         st.toast(f"Kept as {chosen}.")

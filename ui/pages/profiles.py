@@ -40,8 +40,8 @@ def page() -> None:
         _deployment(name)
     with sharing:
         st.info(
-            "No measured interference is in the catalogue: plans place one model on a GPU. This page will show the heat"
-            " map of pairs as soon as there is a table.",
+            "No measured interference of models that share a GPU is in the catalogue, so plans place one model on a GPU"
+            " and there is no heat map to show.",
             icon=":material/grid_on:",
         )
     with catalogue:
@@ -125,7 +125,7 @@ def _measured(points: pd.DataFrame, curves: DeviceCurves) -> None:
     colour = alt.Color(
         "kernel:N",
         scale=alt.Scale(domain=list(by_kernel), range=list(by_kernel.values())),
-        legend=alt.Legend(orient="top", title=None, columns=4),
+        legend=alt.Legend(orient="top", title=None, columns=2),
     )
     tooltip = [
         "kernel",
@@ -249,11 +249,11 @@ def _estimated(found: Estimate) -> None:
         return
     cells = st.columns(5)
     for cell, (label, values) in zip(cells, (("TTFT", found.ttft_ms), ("TPOT", found.tpot_ms)), strict=False):
-        cell.metric(f"{label} mean", "–" if values is None else f"{values.mean:,.1f} ms", border=True)
-    cells[2].metric("Output", f"{found.throughput_tokens_per_s or 0:,.0f} tokens/s", border=True)
-    cells[3].metric("KV cache", f"{found.kv_tokens or 0:,} tokens", border=True)
+        cell.metric(f"{label} mean, ms", "–" if values is None else f"{values.mean:,.1f}", border=True)
+    cells[2].metric("Output, tokens/s", f"{found.throughput_tokens_per_s or 0:,.0f}", border=True)
+    cells[3].metric("KV cache, tokens", f"{found.kv_tokens or 0:,}", border=True)
     memory = found.memory
-    cells[4].metric("Weights", "–" if memory is None else f"{memory.weight_bytes / GIB:,.1f} GiB", border=True)
+    cells[4].metric("Weights, GiB", "–" if memory is None else f"{memory.weight_bytes / GIB:,.1f}", border=True)
     rows = pd.DataFrame(
         [
             {"kernel": kernel, "ms": ms_from_s(seconds), "evidence": MARKS[evidence]}

@@ -192,7 +192,7 @@ def _over_time(line: Timeline, colour: str) -> None:
     with right:
         made = (
             alt.Chart(rows)
-            .mark_area(color=colour, opacity=0.6, line=True)
+            .mark_area(color=colour, opacity=0.6, line={"color": colour})
             .encode(x=x, y=alt.Y("tokens held:Q"))
             .properties(height=280)
         )

@@ -24,6 +24,15 @@ ALL_TRAFFIC = "workloads.*.traffic.rate_rps"
 LIMITS = ("ttft_ms", "tpot_ms", "e2e_ms")
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
 SWING = (0.8, 1.25)
+SHORT = {
+    "rate_rps": "traffic",
+    "ttft_ms": "TTFT",
+    "tpot_ms": "TPOT",
+    "e2e_ms": "e2e",
+    "price_usd_per_gpu_hour": "USD/GPU-h",
+    "nodes": "nodes",
+    "max_nodes": "nodes",
+}
 FIRST_ANSWER_S = 1.0
 """The page waits so long for an estimate before it shows progress only."""
 
@@ -141,7 +150,8 @@ def _show(state: Session, scenario: Scenario, plan: Plan, changes: dict[str, Any
     if changes and base is not None and base.groups:
         _changes(base, plan)
     name, keep, take, _ = st.columns([2, 1.4, 1.8, 0.8], vertical_alignment="bottom")
-    chosen = name.text_input("Keep as", value=_name(plan, changes), key="what-if-name", max_chars=60)
+    said = _name(plan, changes)
+    chosen = name.text_input("Keep as", value=said, key=f"what-if-name-{said}", max_chars=60)
     if keep.button("Keep to compare", icon=":material/bookmark:", width="stretch"):
         state.save(chosen, Saved(plan=plan, folder=scenario.folder))
         st.toast(f"Kept as {chosen}.")
@@ -149,22 +159,30 @@ def _show(state: Session, scenario: Scenario, plan: Plan, changes: dict[str, Any
         apply(state, scenario.baked(), {})
     rows = gpu_rows(plan)
     parts.chart(gpu_map(plan, rows), rows, f"{plan.name}-what-if-gpus", "Each GPU of the plan, coloured by its model")
-    tables.show_table(tables.reason_rows(plan), "what-if-reasons", tables.TWO_LINES_PX)
+    tables.show_text(tables.reason_rows(plan))
 
 
 def _name(plan: Plan, changes: dict[str, Any]) -> str:
-    said = ", ".join(f"{path.split('.')[-1]} {value}" for path, value in changes.items() if path != "constraints")
+    said = ", ".join(_said(path, value) for path, value in changes.items() if path != "constraints")
     return f"{plan.name} {said}".strip()[:60]
+
+
+def _said(path: str, value: Any) -> str:
+    """`workloads.chat.traffic.rate_rps` = `x1.1` as `chat traffic ×1.1`."""
+    *_, last = path.split(".")
+    owner = path.split(".")[2 if path.startswith("cluster.") else 1].replace("*", "")
+    return f"{owner} {SHORT[last]} {str(value).replace('x', '×')}".strip()
 
 
 def _changes(base: Plan, plan: Plan) -> None:
     before, after = base.cost_usd_per_hour or 0.0, plan.cost_usd_per_hour or 0.0
     change = f" ({after / before - 1:+.1%})" if before else ""
-    st.markdown(f"**{after - before:+,.2f} USD/h**{change} against the scenario as it stands.")
+    moved = f"**{after - before:+,.2f} USD/h**{change}" if round(after - before, 2) else "**The same cost**"
+    st.markdown(f"{moved} against the scenario as it stands.")
     found = diff_plans(base, plan)
     with st.expander(f"What changes ({len(found)})"):
         rows = pd.DataFrame([{"what": c.subject, "was": c.old or "–", "is": c.new or "–"} for c in found])
-        tables.show_table(rows, "what-if-diff")
+        tables.show_text(rows)
 
 
 def _studies(state: Session, scenario: Scenario, loaded: Loaded) -> None:
@@ -246,7 +264,7 @@ def _tornado(scenario: Scenario, rows: list[dict[str, Any]]) -> None:
         alt.Chart(found)
         .mark_bar(height=10)
         .encode(
-            x=alt.X("base:Q", title="cost, USD/h", scale=alt.Scale(zero=False)),
+            x=alt.X("base:Q", title="cost, USD/h", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
             x2="USD/h:Q",
             y=alt.Y("figure:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)),
             yOffset="factor:N",
@@ -288,7 +306,7 @@ def _pareto(_scenario: Scenario, rows: list[dict[str, Any]]) -> None:
     found["on the front"] = found["USD/h"] < found["USD/h"].cummin().shift(fill_value=float("inf"))
     x = alt.X("limits ×:Q", title="latency limits × (1 = as in the scenario)", scale=alt.Scale(zero=False))
     base = alt.Chart(found.dropna(subset=["USD/h"]))
-    line = base.mark_line(color=PALETTE[0]).encode(x=x, y=alt.Y("USD/h:Q", scale=alt.Scale(zero=False)))
+    line = base.mark_line(color=PALETTE[0]).encode(x=x, y=alt.Y("USD/h:Q", title="USD/h", scale=alt.Scale(zero=False)))
     points = base.mark_point(size=90, filled=True, color=PALETTE[0]).encode(
         x=x,
         y="USD/h:Q",
@@ -301,6 +319,6 @@ def _pareto(_scenario: Scenario, rows: list[dict[str, Any]]) -> None:
             "ended",
         ],
     )
-    bound = base.mark_line(strokeDash=[4, 4], color=PALETTE[1]).encode(x=x, y="bound:Q")
+    bound = base.mark_line(strokeDash=[4, 4], color=PALETTE[1]).encode(x=x, y=alt.Y("bound:Q", title="USD/h"))
     parts.chart((line + points + bound).properties(height=300), found, "pareto", "Cost against latency limits")
     st.caption("Dashed: no plan costs less. Pale points: a tighter limit costs no more.")

@@ -112,7 +112,7 @@ class _GroupCheck:
         builder = self._builder(self.subject, quantization)
         steps = self._steps(self.subject)
         figures = [self._step(step, builder, worker) for step in steps]
-        neighbours = tuple(self._beside(steps, figures, builder, worker))
+        neighbours = tuple(self._beside(steps, builder, worker))
         error = _total(figures, "measured_ms") / _total(figures, "predicted_ms") - 1.0
         return GroupKernels(
             template=self.subject.group.template,
@@ -171,29 +171,33 @@ class _GroupCheck:
             spread_fraction=round((high - low) / middle, 4),
         )
 
-    def _beside(
-        self, steps: Sequence[MixStep], alone: Sequence[StepFigures], builder: StepBuilder, worker: TorchWorker
-    ) -> list[NeighbourSlowdown]:
+    def _beside(self, steps: Sequence[MixStep], builder: StepBuilder, worker: TorchWorker) -> list[NeighbourSlowdown]:
         """The slow-down of the steps beside each group on the same GPU, which runs its typical step all the time."""
         found = []
         for other in neighbours_of(self.subject, self.plan, self.market):
             typical = sorted(self._steps(other), key=lambda s: s.predicted_s)
             built = self._builder(other, PLAIN_FORMATS[self.gpu.half_precision]).build(typical[len(typical) // 2])
             with TorchWorker(python=self.options.python, device=self.options.device, cores=self.options.cores) as busy:
+                alone_s = self._mean_s(steps, builder, worker)
                 busy.ask({**built.request, "do": "busy"})
-                beside = [self._step(step, builder, worker) for step in steps]
+                beside_s = self._mean_s(steps, builder, worker)
                 # Only a neighbour that is still at work answers this: it has been busy to the end.
                 busy.ask({"do": "describe"})
             predicted = self._predicted(steps, builder, built.demand(other.group.replicas[0].sm_fraction))
             found.append(
                 NeighbourSlowdown(
                     group=other.group.id,
-                    measured=round(max(_total(beside, "measured_ms") / _total(alone, "measured_ms"), 1.0), 4),
+                    measured=round(max(beside_s / alone_s, 1.0), 4),
                     predicted=predicted[0] if predicted else None,
                     evidence=predicted[1] if predicted else None,
                 )
             )
         return found
+
+    def _mean_s(self, steps: Sequence[MixStep], builder: StepBuilder, worker: TorchWorker) -> float:
+        """Mean seconds of a step: where processes take turns, half of the runs may meet no neighbour."""
+        means = [(step.weight_fraction, np.mean(_ran(worker, builder.build(step).request))) for step in steps]
+        return float(sum(weight * mean for weight, mean in means))
 
     def _predicted(self, steps: Sequence[MixStep], builder: StepBuilder, neighbour: Demand) -> tuple[float, str] | None:
         """(slow-down of all steps, its evidence) by the interference file, None without one."""

@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def _what_if(page: Any) -> None:
         handle.press("ArrowRight")
     page.get_by_text("against the scenario as it stands").wait_for()
     page.get_by_role("button", name="Keep to compare").click()
-    page.get_by_text("Kept as").last.wait_for()
+    page.get_by_text(re.compile("Kept as .* traffic")).wait_for()
 
 
 def _studies(page: Any) -> None:

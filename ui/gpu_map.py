@@ -12,7 +12,7 @@ from ui.colours import IDLE, colours
 IDLE_NAME = "idle"
 GAP = 0.06
 ROW_PX = 34
-AROUND_PX = 100
+AROUND_PX = 120
 """Legend, axis and title."""
 
 

@@ -145,13 +145,14 @@ def test_plan_keep_and_compare(tab: Any, server: tuple[str, int]) -> None:
     tab.get_by_text("Where everything runs").wait_for()
     sound(tab)
     tab.get_by_role("button", name="Keep to compare").click()
+    tab.get_by_text("Kept as small").wait_for()
     page_link(tab, "What if")
     assert metric(tab, "Cost, USD/h") == cost
     slide(tab, "All traffic ×", 40)
     tab.get_by_text("+1.60 USD/h").wait_for()
     assert float(metric(tab, "Cost, USD/h")) > float(cost)
     tab.get_by_role("button", name="Keep to compare").click()
-    tab.get_by_text("Kept as").wait_for()
+    tab.get_by_text("Kept as small traffic").wait_for()
     page_link(tab, "Compare")
     tab.get_by_text("Side by side").wait_for()
     tab.get_by_text("What changes").wait_for()
@@ -235,9 +236,8 @@ def test_a_chart_is_saved_as_a_picture_and_as_data(tab: Any, server: tuple[str, 
     tab.get_by_text("Where everything runs").wait_for()
     chart = tab.get_by_test_id("stVegaLiteChart").first
     chart.hover()
-    chart.locator("summary").click()
     with tab.expect_download() as picture:
-        chart.get_by_text("Save as PNG").click()
+        tab.get_by_role("button", name="Download as PNG").first.click()
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
     with tab.expect_download() as data:
         tab.get_by_role("button", name="Data as CSV").first.click()

@@ -126,7 +126,8 @@ def test_groups_on_one_gpu_slow_each_other_down(folder: Path, python: str, capsy
     checked(folder, python, "together.yaml", *extra)
     found = json.loads(capsys.readouterr().out)["groups"][first]["neighbours"]
     assert [one["group"] for one in found] == [plan["groups"][1]["id"]]
-    assert found[0]["measured"] >= 1.0
+    # Two that take turns on a core; other programs of a busy machine may hide most of it.
+    assert found[0]["measured"] > 1.05
     assert found[0]["predicted"] == pytest.approx(2.0) and found[0]["evidence"] == "modelled"
 
 

@@ -27,7 +27,8 @@ def page() -> None:
             "Two plans are needed: keep some on the Plan and What-if pages (Keep to compare), or upload plan files.",
             icon=":material/compare:",
         )
-    default = [name for name in found if name != CURRENT] or list(found)
+    others = [name for name in found if name != CURRENT]
+    default = others if len(others) > 1 else list(found)
     chosen = st.multiselect("Plans; the first is what the others are compared with", list(found), default=default[:4])
     try:
         picked = {name: opened(found[name]).plan for name in chosen}

@@ -12,7 +12,7 @@ plan: $(STAMP)
 # The engine's tests first and alone: they measure.
 test: $(STAMP)
 	$(BIN)/python -m pytest tests/engine
-	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/engine
+	$(BIN)/python -m pytest --numprocesses 2
 
 check: $(STAMP)
 	$(BIN)/ruff check .

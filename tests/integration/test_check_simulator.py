@@ -76,4 +76,4 @@ def test_the_draws_of_the_plan_itself_prove_nothing(plan_path: Path, capsys: pyt
     assert cli.main(["check", str(plan_path), "--on", "simulator", "--seed", "0"]) == 2
     assert "name another one with --seed" in capsys.readouterr().err
     assert cli.main(["check", str(plan_path), "--on", "simulator", "--group", "g"]) == 2
-    assert "--group is for --on vllm or --endpoint" in capsys.readouterr().err
+    assert "--group is for --on vllm or --on kernels or --endpoint" in capsys.readouterr().err

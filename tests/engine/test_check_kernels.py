@@ -123,11 +123,14 @@ def test_groups_on_one_gpu_slow_each_other_down(folder: Path, python: str, capsy
     (folder / "interference.yaml").write_text(yaml.safe_dump(TURNS.model_dump(mode="json")))
     first = plan["groups"][0]["id"]
     extra = ("--group", first, "--interference", str(folder / "interference.yaml"), "--tolerance", "1.0")
-    checked(folder, python, "together.yaml", *extra)
-    found = json.loads(capsys.readouterr().out)["groups"][first]["neighbours"]
-    assert [one["group"] for one in found] == [plan["groups"][1]["id"]]
-    # Two that take turns on a core; other programs of a busy machine may hide most of it.
-    assert found[0]["measured"] > 1.05
+    measured: list[float] = []
+    while len(measured) < 3 and not any(factor > 1.2 for factor in measured):
+        # Two that take turns on a core; other programs of a busy machine may hide it, but not every time.
+        checked(folder, python, "together.yaml", *extra)
+        found = json.loads(capsys.readouterr().out)["groups"][first]["neighbours"]
+        assert [one["group"] for one in found] == [plan["groups"][1]["id"]]
+        measured.append(found[0]["measured"])
+    assert max(measured) > 1.2, measured
     assert found[0]["predicted"] == pytest.approx(2.0) and found[0]["evidence"] == "modelled"
 
 

@@ -3,11 +3,13 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from planner.check.check_endpoint import Endpoint, check_endpoint, endpoint_url, key_of
 from planner.check.check_simulator import check_on_simulator
 from planner.check.check_vllm import CheckOptions, check_on_vllm
+from planner.check.kernels_result import KernelsResult, render_kernels
 from planner.check.render import render_check
 from planner.check.result import CheckResult
 from planner.commands import check_kernels
@@ -30,6 +32,7 @@ LEVELS = {
     "engine_python": ("vllm", "kernels"),
     "group": ("vllm", "kernels", "endpoint"),
     "kernels": ("kernels",),
+    "interference": ("kernels",),
     "workload": ("endpoint", "simulator"),
     "served_model": ("endpoint",),
     "rate": ("endpoint",),
@@ -51,8 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
             raise CheckOptionError(f"--{name.replace('_', '-')} is for {wanted}.")
     if arguments.output:
         check_writable(Path(arguments.output))
-    if arguments.on == "kernels":
-        return check_kernels.run(arguments)
     path = Path(arguments.plan)
     plan = read_plan(path)
     try:
@@ -92,7 +93,16 @@ def _simulator(plan: Plan, folder: Path, arguments: argparse.Namespace) -> Check
     return check_on_simulator(plan, folder, traffic, arguments.tolerance, _progress())
 
 
-CHECKS = {"vllm": _vllm, "endpoint": _endpoint, "simulator": _simulator}
+def _kernels(plan: Plan, folder: Path, arguments: argparse.Namespace) -> KernelsResult:
+    return check_kernels.check(plan, folder, arguments, arguments.duration or WINDOW_S, _progress())
+
+
+CHECKS: Mapping[str, Callable[[Plan, Path, argparse.Namespace], CheckResult | KernelsResult]] = {
+    "vllm": _vllm,
+    "kernels": _kernels,
+    "endpoint": _endpoint,
+    "simulator": _simulator,
+}
 
 
 def _options(arguments: argparse.Namespace, interrupt: Interrupt) -> CheckOptions:
@@ -114,9 +124,13 @@ def _progress() -> Progress:
     return Progress(say=line_writer(sys.stderr))
 
 
-def _told(found: CheckResult, arguments: argparse.Namespace) -> int:
+def _told(found: CheckResult | KernelsResult, arguments: argparse.Namespace) -> int:
     text = found.model_dump_json(indent=2) + "\n"
     if arguments.output:
         atomic_write_text(Path(arguments.output), text)
-    sys.stdout.write(text if arguments.json else render_check(found))
+    sys.stdout.write(text if arguments.json else _text(found))
     return 0 if found.held else NOT_HELD
+
+
+def _text(found: CheckResult | KernelsResult) -> str:
+    return render_kernels(found) if isinstance(found, KernelsResult) else render_check(found)

@@ -134,6 +134,16 @@ def test_groups_on_one_gpu_slow_each_other_down(folder: Path, python: str, capsy
     assert found[0]["predicted"] == pytest.approx(2.0) and found[0]["evidence"] == "modelled"
 
 
+def test_a_minute_of_traffic_is_taken_unless_said_otherwise(
+    folder: Path, python: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = yaml.safe_load((folder / "plan.yaml").read_text())["groups"][0]["id"]
+    command = ["check", str(folder / "plan.yaml"), "--on", "kernels", "--device", "cpu", "--cores", CORE, "--json"]
+    command += ["--kernels", str(folder / "kernels"), "--engine-python", python, "--group", first, "--steps", "2"]
+    assert cli.main(command) in (0, 1)
+    assert set(json.loads(capsys.readouterr().out)["groups"]) == {first}
+
+
 def test_a_group_that_is_not_there_is_named(folder: Path, python: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert checked(folder, python, "plan.yaml", "--group", "nobody") == 1
     assert "the plan has no group 'nobody'" in capsys.readouterr().err

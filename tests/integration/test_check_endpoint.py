@@ -285,6 +285,7 @@ def test_tls(plan_path: Path, service: Service, tmp_path: Path, capsys: pytest.C
         (["--duration", "0.0001"], "--duration longer"),
         (["--node", "slow-0"], "--node is for --on vllm"),
         (["--trace", "t.csv"], "--trace is for --on simulator"),
+        (["--interference", "i.yaml"], "--interference is for --on kernels"),
     ],
 )
 def test_wrong_options_are_refused(

@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINE ?= .engine
+LOOP_ROUNDS ?= 2
 
 .PHONY: plan test check bench parsers engine ray-engine loop clean
 plan: $(STAMP)
@@ -60,7 +61,7 @@ ray-engine: .engine-ray/.installed
 
 # Profile, plan, export, check, calibrate and check again on this machine's cores, and what came of it.
 loop: $(STAMP) $(ENGINE)/.installed
-	$(BIN)/python -m tests.engine.loop --engine-python $(ENGINE)/bin/python
+	$(BIN)/python -m tests.engine.loop --engine-python $(ENGINE)/bin/python --rounds $(LOOP_ROUNDS)
 
 clean:
 	rm -rf $(VENV) .venv-parsers $(ENGINE) .engine-ray

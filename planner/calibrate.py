@@ -13,7 +13,7 @@ from planner.mix_build import Market
 from planner.queues import LlmServing, Queue
 from planner.simulate import simulate_llm
 from planner.simulate_types import FloatArray, LlmCell, Requests
-from profiles.calibration import Calibration, Correction, corrected, find_correction
+from profiles.calibration import Calibration, Correction, corrected
 from profiles.catalogue_files import Provenance
 from profiles.errors import ProfileError
 from profiles.measured_steps import DeviceProfile
@@ -160,13 +160,11 @@ def _correction(queue: Queue, found: list[_Found]) -> Correction:
     belief = weights.sum() / (weights.sum() + DOUBT_REQUESTS)
     log_factor = belief * float(np.average(np.log([one.step_factor for one in found]), weights=weights))
     extra_s = belief * float(np.average([one.request_s for one in found], weights=weights))
-    quantization = Quantization(template.quantization)
-    layout = (quantization, template.tp, template.pp, template.ep)
-    before = find_correction(template.pool.calibration, template.pool.gpu.name, serving.architecture.digest, layout)
+    before = template.correction
     return Correction(
         gpu=template.pool.gpu.name,
         model_digest=serving.architecture.digest,
-        quantization=quantization,
+        quantization=Quantization(template.quantization),
         tp=template.tp,
         pp=template.pp,
         ep=template.ep,

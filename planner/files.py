@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+import yaml
+from pydantic import BaseModel
+
 from profiles.errors import PlanningError
 
 
@@ -31,6 +34,11 @@ def atomic_write_text(path: Path, text: str) -> None:
     except UnicodeEncodeError as error:
         raise OutputError(f"{path} cannot be written: the text holds characters that UTF-8 has not.") from error
     atomic_write_bytes(path, data)
+
+
+def atomic_write_yaml(path: Path, data: BaseModel) -> None:
+    """Write a model's fields as YAML, in their order. OutputError when it cannot."""
+    atomic_write_text(path, yaml.safe_dump(data.model_dump(mode="json"), sort_keys=False))
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:

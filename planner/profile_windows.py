@@ -71,18 +71,31 @@ def wake(targets: Sequence[Target], seed: int) -> None:
 
 
 def _decode(bench: Bench, burst: tuple[int, int], number: int, cancelled: Cancelled) -> None:
-    batch, prompt = burst
-    sending = _sending(np.full(batch, prompt), DECODED)
-    steps, cpu_s = scrape(bench.target.url).get(STEPS), bench.engine.cpu_s()
     # No two windows draw the same prompts: the seed is of the pass, the batch and the length.
-    seed = (number * MOST_SEQUENCES + batch) * MOST_SEQUENCES + prompt
-    answers = closed_loop([bench.target], sending, batch, seed=seed, cancelled=cancelled)
-    cpu_s = bench.engine.cpu_s() - cpu_s
+    seed = (number * MOST_SEQUENCES + burst[0]) * MOST_SEQUENCES + burst[1]
+    answers, worker = decode_burst(bench.engine, bench.target, burst, seed, cancelled)
     _check([bench], answers, cancelled)
-    # A worker that waits spins, so that its processor time means something only where it never waits: here.
-    bench.worker.append(worker_time(sending, scrape(bench.target.url).get(STEPS) - steps, cpu_s))
+    bench.worker += worker
     # The quickest gaps are those of a burst that decoded all together, with no prompt among its steps.
     bench.decoding.setdefault(burst, []).append(float(np.min(answers.tpot_s)))
+
+
+def decode_burst(
+    engine: EngineProcess, target: Target, burst: tuple[int, int], seed: int, cancelled: Cancelled
+) -> tuple[Answers, list[WorkerTime]]:
+    """So many sequences with prompts of so many tokens, decoded together: (answers, the worker's time over them).
+
+    A worker that waits spins: its processor time means something only where it never waits, as here. It is left out
+    when not all were served.
+    """
+    batch, prompt = burst
+    sending = _sending(np.full(batch, prompt), DECODED)
+    steps, cpu_s = scrape(target.url).get(STEPS), engine.cpu_s()
+    answers = closed_loop([target], sending, batch, seed=seed, cancelled=cancelled)
+    cpu_s = engine.cpu_s() - cpu_s
+    if not answers.served.all():
+        return answers, []
+    return answers, [_worker_time(sending, scrape(target.url).get(STEPS) - steps, cpu_s)]
 
 
 def _prefill(benches: Sequence[Bench], position: int, number: int, cancelled: Cancelled) -> None:
@@ -151,7 +164,7 @@ def _check(benches: Sequence[Bench], answers: Answers, cancelled: Cancelled) -> 
         raise EngineError(f"requests failed while measuring: {told}; {why}")
 
 
-def worker_time(sending: Sending, steps: float, cpu_s: float) -> WorkerTime:
+def _worker_time(sending: Sending, steps: float, cpu_s: float) -> WorkerTime:
     """What a worker computed for requests that were all served, in so many steps and processor seconds."""
     inputs, outputs = sending.input_tokens.astype(float), sending.output_tokens.astype(float)
     decoded = outputs - 1

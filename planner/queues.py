@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from planner.capacity import PackedTable, ReplicaLimits
 from planner.fleet import Pool
+from profiles.calibration import Correction, find_correction
 from profiles.latency_table import LatencyTable
 from profiles.memory import MemoryBudget
 from profiles.models import ModelArchitecture
+from profiles.precision import Quantization
 from profiles.step_table import StepTable
 
 
@@ -61,6 +63,14 @@ class Template:
     def gpus(self) -> int:
         """GPUs of one copy."""
         return self.tp * self.pp
+
+    @property
+    def correction(self) -> Correction | None:
+        """The correction of a calibration that its steps were planned with, None without one."""
+        if not isinstance(self.serving, LlmServing):
+            return None
+        layout = (Quantization(self.quantization), self.tp, self.pp, self.ep)
+        return find_correction(self.pool.calibration, self.pool.gpu.name, self.serving.architecture.digest, layout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import ssl
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
+from tests.http_server import served
 
 Answer = Callable[["Service", web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -163,30 +164,6 @@ ANSWERS: dict[str, Answer] = {
 
 @contextmanager
 def running(service: Service, tls: ssl.SSLContext | None = None) -> Iterator[Service]:
-    """The service on a free port, from a thread of its own."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/v1/completions", service.completions)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        service.port = runner.addresses[0][1]
-        ready.set()
-        return runner
-
-    def run() -> None:
-        runner = loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(10)
+    """The service on a free port."""
+    with served("/v1/completions", service.completions, tls) as service.port:
         yield service
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

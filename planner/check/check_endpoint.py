@@ -8,16 +8,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.check.check_vllm import SETTLE_S, CheckOptions
-from planner.check.compare import Latencies, client_lag, compare, llm_cell, predicted
-from planner.check.load import CheckLoad, workload_load
-from planner.check.on_engine import joined
+from planner.check.compare import client_lag, compare, llm_cell, predicted
+from planner.check.load import workload_load
 from planner.check.result import CheckResult, WorkloadCheck
+from planner.check.windows import Window, joined, window_of
 from planner.demand import WorkloadDemand
 from planner.load.client import closed_loop, open_loop
-from planner.load.requests import Answers, Sending, Target
+from planner.load.requests import Sending, Target
 from planner.mix_build import Market
 from planner.plan_file import Plan, Route
 from planner.progress import Progress
@@ -91,15 +90,6 @@ class _Served:
     vocabulary: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Window:
-    """One window's requests, what came back, and which requests count (a cancel cuts the others off)."""
-
-    load: CheckLoad
-    answers: Answers
-    counts: NDArray[np.bool_]
-
-
 def check_endpoint(
     plan: Plan, folder: Path, endpoint: Endpoint, options: CheckOptions, progress: Progress
 ) -> CheckResult:
@@ -128,11 +118,10 @@ def check_endpoint(
                 f"no request of {workload.name} falls into {options.duration_s:g} s: --duration longer."
             )
         progress.say(f"window {number + 1} of {options.windows}: {load.due_s.size} requests")
-        answers = _sent(target, load, options, options.seed + number)
-        cut = options.cancelled()
-        counts = answers.done if cut else np.ones_like(answers.done)
-        windows.append(_Window(load=load, answers=answers, counts=counts))
-        if cut:
+        everywhere = np.zeros(load.due_s.size, dtype=np.int64)
+        answers = open_loop([target], load.sent(everywhere), seed=options.seed + number, cancelled=options.cancelled)
+        windows.append(window_of(load, answers, options.duration_s, cut=options.cancelled()))
+        if options.cancelled():
             break
     notes = tuple(_notes(plan, workload, endpoint))
     return _result(plan, workload, (endpoint, options), (served, windows), notes)
@@ -220,39 +209,26 @@ def _try(target: Target, options: CheckOptions) -> None:
         raise EngineError(f"cancelled before {target.url} answered its first request.")
 
 
-def _sent(target: Target, load: CheckLoad, options: CheckOptions, seed: int) -> Answers:
-    sending = Sending(
-        due_s=load.due_s,
-        input_tokens=load.input_tokens,
-        output_tokens=load.output_tokens,
-        target=np.zeros(load.due_s.size, dtype=np.int64),
-    )
-    return open_loop([target], sending, seed=seed, cancelled=options.cancelled)
-
-
 def _result(
     plan: Plan,
     workload: WorkloadDemand,
     asked: tuple[Endpoint, CheckOptions],
-    done: tuple[_Served, Sequence[_Window]],
+    done: tuple[_Served, Sequence[Window]],
     notes: tuple[str, ...],
 ) -> CheckResult:
     (endpoint, options), (served, windows) = asked, done
-    answers = [one.answers for one in windows]
-    parts = [Latencies(ttft_s=a.ttft_s, tpot_s=a.tpot_s, e2e_s=a.e2e_s) for a in answers]
-    pairs = list(zip([one.load for one in windows], parts, strict=True))
-    load, seen = joined(pairs, options.duration_s + SETTLE_S)
-    counts = np.concatenate([one.counts for one in windows])
-    guess = predicted(served.cells, load)
+    whole = joined(windows, options.duration_s + SETTLE_S)
+    counts = whole.counts
+    guess = predicted(served.cells, whole.load)
     ended = None
     if options.cancelled():
-        ended = f"cancelled: {int(counts.sum())} of {load.due_s.size} requests had ended, and only they count."
+        ended = f"cancelled: {int(counts.sum())} of {counts.size} requests had ended, and only they count."
     workloads = {}
     if counts.any():
-        span_s = sum(_span_s(one, options.duration_s) for one in windows)
-        one = compare(workload, guess.of(counts), seen.of(counts), span_s, options.tolerance_fraction)
-        workloads[workload.name] = _with_failures(one, answers)
-    lag_ms, lagged = client_lag([a.lag_s for a in answers], workloads)
+        came = whole.latencies.of(counts)
+        one = compare(workload, guess.of(counts), came, whole.span_s, options.tolerance_fraction)
+        workloads[workload.name] = _with_failures(one, sum(whole.errors.values()))
+    lag_ms, lagged = client_lag(whole.lag_s, workloads)
     return CheckResult(
         plan=plan.name,
         spec_digest=plan.spec_digest,
@@ -267,22 +243,14 @@ def _result(
         left_out=tuple(name for name in plan.routes if name != workload.name),
         client_lag_p99_ms=lag_ms,
         client_lagged=lagged,
-        errors=dict(sum((Counter(a.errors) for a in answers), Counter())),
+        errors=whole.errors,
         notes=notes,
         ended=ended,
         held=ended is None and bool(workloads) and all(w.held for w in workloads.values()),
     )
 
 
-def _span_s(window: _Window, duration_s: float) -> float:
-    """Seconds of traffic that count: up to the last request that does when a window was cut short."""
-    if window.counts.all():
-        return duration_s
-    return float(window.load.due_s[window.counts].max()) if window.counts.any() else 0.0
-
-
-def _with_failures(one: WorkloadCheck, answers: Sequence[Answers]) -> WorkloadCheck:
-    failed = sum(sum(a.errors.values()) for a in answers)
+def _with_failures(one: WorkloadCheck, failed: int) -> WorkloadCheck:
     if failed <= FAILED_FRACTION * one.requests or not one.measured.served_rps:
         return one
     why = f"{failed} of {one.requests} requests failed (allowed {FAILED_FRACTION:.0%})"

@@ -1,6 +1,5 @@
 """A whole check on a real engine: what to start, the windows, and the result."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ import numpy as np
 from planner.check.bind import Bound, bound_launches, local_devices
 from planner.check.compare import Latencies, client_lag, compare, llm_cell, predicted, remeasured
 from planner.check.load import CheckLoad, plan_load
-from planner.check.on_engine import Running, Runtime, Seen, alone, bursts, engines, joined, warm_up, window
+from planner.check.on_engine import Running, Runtime, bursts, engines, warm_up, window
 from planner.check.remeasure import Remeasuring, remeasuring, with_steps
 from planner.check.result import CheckResult, GroupCheck, Requests, Slowdown, WorkloadCheck
+from planner.check.windows import Window, joined
 from planner.export.launch import launches_of
 from planner.mix_build import Market
 from planner.plan_file import Plan
@@ -55,9 +55,8 @@ class CheckOptions:
 class _Measured:
     """What the windows gave: together, and for sharing groups alone."""
 
-    together: list[tuple[CheckLoad, Latencies]]
-    alone: dict[int, list[tuple[CheckLoad, Latencies]]]
-    seen: list[Seen]
+    together: list[Window]
+    alone: dict[int, list[Window]]
     again: Remeasuring | None = None
     ended: str | None = None
 
@@ -100,7 +99,7 @@ def check_on_vllm(
         cancelled=options.cancelled,
     )
     logs.mkdir(parents=True, exist_ok=True)
-    measured = _Measured(together=[], alone={}, seen=[])
+    measured = _Measured(together=[], alone={})
     running: list[Running] = []
     try:
         with engines(bounds, _vocabulary(bounds, queues), runtime, progress) as running:
@@ -154,17 +153,14 @@ def _measure(
     for group, one in enumerate(running):
         if one.bound.neighbours:
             progress.say(f"{told}: {one.bound.launch.group.id} alone")
-            part = alone(load, group)
-            seen = window(running, part, seed, options.cancelled)
-            measured.alone.setdefault(group, []).append((seen.load, seen.latencies))
-            measured.ended = measured.ended or seen.ended
+            part = load.of(load.group == group)
+            found, measured.ended = window(running, part, options.duration_s, seed, options.cancelled)
+            measured.alone.setdefault(group, []).append(found)
             if measured.ended:
                 return
     progress.say(f"{told}: {load.due_s.size} requests in {options.duration_s:g} s")
-    seen = window(running, load, seed, options.cancelled)
-    measured.together.append((seen.load, seen.latencies))
-    measured.seen.append(seen)
-    measured.ended = seen.ended
+    found, measured.ended = window(running, load, options.duration_s, seed, options.cancelled)
+    measured.together.append(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,12 +177,14 @@ class _Report:
     """As measured between the windows, one for each engine; empty when they were not."""
 
     def result(self, version: str, left_out: tuple[str, ...]) -> CheckResult:
-        workloads, groups = {}, {}
+        workloads, groups, errors = {}, {}, {}
+        lag_ms, lagged = None, False
         if self.measured.together:
-            load, seen = joined(self.measured.together, self.options.duration_s + SETTLE_S)
-            workloads = self._workloads(load, seen)
-            groups = {one.bound.launch.group.id: self._group(n, load, seen) for n, one in enumerate(self.running)}
-        lag_ms, lagged = client_lag([one.lag_s for one in self.measured.seen], workloads)
+            whole = joined(self.measured.together, self.options.duration_s + SETTLE_S)
+            workloads = self._workloads(whole)
+            groups = {one.bound.launch.group.id: self._group(n, whole) for n, one in enumerate(self.running)}
+            lag_ms, lagged = client_lag(whole.lag_s, workloads)
+            errors = whole.errors
         ended = self.measured.ended
         kv_right = all(g.kv_tokens_measured == g.kv_tokens_predicted for g in groups.values())
         return CheckResult(
@@ -203,22 +201,22 @@ class _Report:
             left_out=left_out,
             client_lag_p99_ms=lag_ms,
             client_lagged=lagged,
-            errors=dict(sum((Counter(one.errors) for one in self.measured.seen), Counter())),
+            errors=errors,
             notes=_notes(groups),
             ended=ended,
             held=ended is None and kv_right and bool(workloads) and all(w.held for w in workloads.values()),
         )
 
-    def _workloads(self, load: CheckLoad, seen: Latencies) -> dict[str, WorkloadCheck]:
-        span_s = self.options.duration_s * len(self.measured.together)
+    def _workloads(self, whole: Window) -> dict[str, WorkloadCheck]:
+        load, span_s = whole.load, whole.span_s
         guess = predicted([llm_cell(q) for q in self.queues], load)
         now = [llm_cell(with_steps(q, s)) for q, s in zip(self.queues, self.steps, strict=True)] if self.steps else []
         meanwhile = predicted(now, load) if now else None
         found = {}
         for workload in self.market.workloads:
-            mine = load.workload == workload.index
+            mine = (load.workload == workload.index) & whole.counts
             if mine.any():
-                came = seen.of(mine)
+                came = whole.latencies.of(mine)
                 one = compare(workload, guess.of(mine), came, span_s, self.options.tolerance_fraction)
                 if meanwhile is not None:
                     again = remeasured(workload, meanwhile.of(mine), came, span_s)
@@ -226,11 +224,12 @@ class _Report:
                 found[workload.name] = one
         return found
 
-    def _group(self, number: int, load: CheckLoad, seen: Latencies) -> GroupCheck:
+    def _group(self, number: int, whole: Window) -> GroupCheck:
+        load, seen = whole.load, whole.latencies
         one = self.running[number]
         serving = self.queues[number].template.serving
         assert isinstance(serving, LlmServing)
-        mine = load.group == number
+        mine = (load.group == number) & whole.counts
         law = self._measured_steps(number)
         again = self.steps[number] if self.steps else None
         return GroupCheck(
@@ -247,7 +246,7 @@ class _Report:
             preemptions=one.preemptions,
             kv_used_peak_fraction=round(one.kv_used_peak_fraction, 4),
             waiting_peak=one.waiting_peak,
-            slowdown=self._slowdown(number, seen, mine),
+            slowdown=self._slowdown(number, seen.of(mine)),
             requests=Requests(
                 due_s=tuple(load.due_s[mine].tolist()),
                 input_tokens=tuple(load.input_tokens[mine].tolist()),
@@ -264,14 +263,15 @@ class _Report:
         key = (Quantization(template.quantization), KvDtype(serving.kv_dtype), template.tp, template.pp, template.ep)
         return find_steps(template.pool.steps, serving.architecture.digest, key)
 
-    def _slowdown(self, number: int, seen: Latencies, mine: np.ndarray) -> Slowdown | None:
+    def _slowdown(self, number: int, both: Latencies) -> Slowdown | None:
         if number not in self.measured.alone:
             return None
-        _, lone = joined(self.measured.alone[number], self.options.duration_s + SETTLE_S)
+        window = joined(self.measured.alone[number], self.options.duration_s + SETTLE_S)
+        lone = window.latencies.of(window.counts)
         return Slowdown(
             neighbours=self.running[number].bound.neighbours,
-            tpot_factor=_factor(seen.tpot_s[mine], lone.tpot_s),
-            ttft_factor=_factor(seen.ttft_s[mine], lone.ttft_s),
+            tpot_factor=_factor(both.tpot_s, lone.tpot_s),
+            ttft_factor=_factor(both.ttft_s, lone.ttft_s),
         )
 
 

@@ -13,7 +13,7 @@ from planner.demand import SloLimits, WorkloadDemand
 from planner.outcomes import percentiles_ms
 from planner.queues import LlmServing, Queue
 from planner.simulate import simulate_llm
-from planner.simulate_types import LlmCell, Requests, Router
+from planner.simulate_types import LlmCell, Router
 
 TOLERANCES = {"ttft_ms": 1.5, "tpot_ms": 1.0, "e2e_ms": 1.5}
 """A TTFT holds the queue, whose wait doubles an error of the step time: it may be off by so many tolerances."""
@@ -43,15 +43,7 @@ def predicted(cells: Sequence[LlmCell], load: CheckLoad) -> Latencies:
         mine = load.group == group
         if not mine.any():
             continue
-        outcome = simulate_llm(
-            cell,
-            Requests(
-                arrival_s=load.due_s[mine],
-                input_tokens=load.input_tokens[mine],
-                output_tokens=load.output_tokens[mine],
-                cached_tokens=np.zeros(int(mine.sum()), dtype=np.int64),
-            ),
-        )
+        outcome = simulate_llm(cell, load.of(mine).simulated())
         for name, column in found.items():
             column[mine] = np.where(outcome.served, getattr(outcome, name), np.nan)
     return Latencies(**found)
@@ -131,9 +123,8 @@ def _figures(workload: WorkloadDemand, seen: Latencies, span_s: float) -> Figure
     )
 
 
-def client_lag(lags_s: Sequence[FloatArray], workloads: Mapping[str, WorkloadCheck]) -> tuple[float | None, bool]:
+def client_lag(lag_s: FloatArray, workloads: Mapping[str, WorkloadCheck]) -> tuple[float | None, bool]:
     """(how late the client was in ms, 99th percentile of what it sent, whether that shifted what it measured)."""
-    lag_s = np.concatenate(lags_s) if lags_s else np.empty(0)
     lag_s = lag_s[~np.isnan(lag_s)]
     if not lag_s.size:
         return None, False

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.demand import WorkloadDemand
+from planner.load.requests import Sending
 from planner.mix_build import Market
 from planner.plan_file import Plan, Route
+from planner.simulate_types import Requests
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -32,6 +34,21 @@ class CheckLoad:
             output_tokens=self.output_tokens[mine],
             group=self.group[mine],
             workload=self.workload[mine],
+        )
+
+    def simulated(self) -> Requests:
+        """The requests as the simulator takes them; no prefix is cached."""
+        return Requests(
+            arrival_s=self.due_s,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_tokens=np.zeros_like(self.input_tokens),
+        )
+
+    def sent(self, target: IntArray) -> Sending:
+        """The requests as the load client takes them, each to its target."""
+        return Sending(
+            due_s=self.due_s, input_tokens=self.input_tokens, output_tokens=self.output_tokens, target=target
         )
 
 

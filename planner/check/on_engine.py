@@ -4,20 +4,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from planner.check.bind import Bound
-from planner.check.compare import Latencies
 from planner.check.load import CheckLoad
+from planner.check.windows import Window, window_of
 from planner.export import vllm
 from planner.load.client import closed_loop, open_loop
 from planner.load.metrics import KV_USED, PREEMPTIONS, RUNNING, STEPS, WAITING, scrape
 from planner.load.requests import Answers, Sending, Target
-from planner.profile_windows import wake, worker_time
+from planner.profile_windows import SHORT_PROMPT, decode_burst, wake
 from planner.progress import Progress
 from planner.runtime.engine_process import HOST, EngineProcess, check_memory, start_engine
 from planner.runtime.environment import EngineEnvironment
@@ -29,7 +29,7 @@ WARM_UP_TOKENS = 8
 SAMPLE_S = 2.0
 HANG_S = 60.0
 """A step takes seconds at most: an engine that has requests and makes none for so long will make none."""
-BURSTS, BURST, BURST_PROMPT, BURST_TOKENS = 3, 8, 16, 33
+BURSTS, BURST = 3, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +57,6 @@ class Running:
     waiting_peak: int = 0
     preemptions: int = 0
     bursts: list[WorkerTime] = field(default_factory=list)
-
-
-@dataclass(slots=True, kw_only=True)
-class Seen:
-    """One window: its requests, their latencies, and the client's lag. `ended`: why it was cut short; the requests are
-    then only those that were answered or had failed.
-    """
-
-    load: CheckLoad
-    latencies: Latencies
-    lag_s: np.ndarray
-    errors: dict[str, int]
-    ended: str | None = None
 
 
 @contextmanager
@@ -133,33 +120,23 @@ def warm_up(running: Sequence[Running]) -> None:
             raise EngineError(f"{one.engine.label} fails: {_errors(answers)}; {one.engine.why()}")
 
 
-def window(running: Sequence[Running], load: CheckLoad, seed: int, cancelled: Callable[[], bool]) -> Seen:
-    """Send a load and gather what came back. An engine that dies ends the window; what was answered is kept."""
-    sending = Sending(
-        due_s=load.due_s, input_tokens=load.input_tokens, output_tokens=load.output_tokens, target=load.group
-    )
+def window(
+    running: Sequence[Running], load: CheckLoad, duration_s: float, seed: int, cancelled: Callable[[], bool]
+) -> tuple[Window, str | None]:
+    """(what came back of a load of so many seconds, why it was cut short). An engine that dies ends the window."""
     before = [scrape(one.target.url) for one in running]
     with _watched(running) as watch:
         answers = open_loop(
             [one.target for one in running],
-            sending,
+            load.sent(load.group),
             seed=seed,
             cancelled=lambda: cancelled() or bool(watch.hung) or any(not one.engine.alive() for one in running),
         )
     ended = _why_ended(running, watch, cancelled)
-    counts = answers.done if ended else np.ones_like(answers.done)
-    latencies = Latencies(ttft_s=answers.ttft_s, tpot_s=answers.tpot_s, e2e_s=answers.e2e_s)
-    seen = Seen(
-        load=load.of(counts),
-        latencies=latencies.of(counts),
-        lag_s=answers.lag_s[counts],
-        errors=answers.errors,
-        ended=ended,
-    )
     if ended is None:
         for number, one in enumerate(running):
             one.preemptions += int(scrape(one.target.url).get(PREEMPTIONS) - before[number].get(PREEMPTIONS))
-    return seen
+    return window_of(load, answers, duration_s, cut=ended is not None), ended
 
 
 def _why_ended(running: Sequence[Running], watch: "_Watch", cancelled: Callable[[], bool]) -> str | None:
@@ -176,19 +153,10 @@ def bursts(one: Running, others: Sequence[Target], seed: int, cancelled: Callabl
     that waits spins).
     """
     count = min(BURST, int(one.bound.launch.arguments["max-num-seqs"]))
-    sending = Sending(
-        due_s=np.zeros(count),
-        input_tokens=np.full(count, BURST_PROMPT),
-        output_tokens=np.full(count, BURST_TOKENS),
-        target=np.zeros(count, dtype=np.int64),
-    )
     for number in range(BURSTS):
         wake(others, seed)
-        steps, cpu_s = scrape(one.target.url).get(STEPS), one.engine.cpu_s()
-        answers = closed_loop([one.target], sending, count, seed=BURSTS * seed + number, cancelled=cancelled)
-        if answers.served.all():
-            cpu_s = one.engine.cpu_s() - cpu_s
-            one.bursts.append(worker_time(sending, scrape(one.target.url).get(STEPS) - steps, cpu_s))
+        _, worker = decode_burst(one.engine, one.target, (count, SHORT_PROMPT), BURSTS * seed + number, cancelled)
+        one.bursts += worker
 
 
 @dataclass(slots=True, kw_only=True)
@@ -235,30 +203,6 @@ def _watched(running: Sequence[Running]) -> Iterator[_Watch]:
     finally:
         done.set()
         thread.join()
-
-
-def alone(load: CheckLoad, group: int) -> CheckLoad:
-    """The part of a load that goes to one group."""
-    return load.of(load.group == group)
-
-
-def joined(windows: Sequence[tuple[CheckLoad, Latencies]], length_s: float) -> tuple[CheckLoad, Latencies]:
-    """Windows one after the other as one load, each shifted by whole lengths (they do not touch in the simulator)."""
-    loads = [replace(load, due_s=load.due_s + number * length_s) for number, (load, _) in enumerate(windows)]
-    return (
-        CheckLoad(
-            due_s=np.concatenate([one.due_s for one in loads]),
-            input_tokens=np.concatenate([one.input_tokens for one in loads]),
-            output_tokens=np.concatenate([one.output_tokens for one in loads]),
-            group=np.concatenate([one.group for one in loads]),
-            workload=np.concatenate([one.workload for one in loads]),
-        ),
-        Latencies(
-            ttft_s=np.concatenate([one.ttft_s for _, one in windows]),
-            tpot_s=np.concatenate([one.tpot_s for _, one in windows]),
-            e2e_s=np.concatenate([one.e2e_s for _, one in windows]),
-        ),
-    )
 
 
 def _errors(answers: Answers) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from planner.capacity import PackedTable
 from planner.check.on_engine import Running
 from planner.profile_windows import DECODED, SHORT_PROMPT, Bench, fitted_steps, measure_pass
 from planner.queues import LlmServing, Queue
 from planner.runtime.errors import EngineError
-from profiles.calibration import corrected, find_correction
+from profiles.calibration import corrected
 from profiles.measured_steps import MeasuredSteps, tabulate_measured
 from profiles.precision import Quantization
 
@@ -67,8 +68,8 @@ def with_steps(queue: Queue, steps: MeasuredSteps) -> Queue:
     serving = template.serving
     assert isinstance(serving, LlmServing)
     table = tabulate_measured(steps, serving.table.linear_s.size - 1)
-    layout = (Quantization(template.quantization), template.tp, template.pp, template.ep)
-    known = find_correction(template.pool.calibration, template.pool.gpu.name, serving.architecture.digest, layout)
+    known = template.correction
     if known is not None:
         table = corrected(table, known.step_factor, known.request_s)
-    return replace(queue, template=replace(template, serving=replace(serving, table=table)))
+    serving = replace(serving, table=table, packed=PackedTable(table))
+    return replace(queue, template=replace(template, serving=serving))

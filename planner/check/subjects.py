@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from planner.check.compare import llm_cell
 from planner.check.load import plan_load
 from planner.check.step_mix import MixStep, step_mix
@@ -12,7 +10,6 @@ from planner.mix_build import Market
 from planner.plan_file import Group, Plan
 from planner.queues import LlmServing, Queue
 from planner.runtime.errors import EngineError
-from planner.simulate_types import Requests
 from profiles.engines import load_engine
 from profiles.gpus import Gpu
 from profiles.precision import KvDtype, Quantization
@@ -71,13 +68,7 @@ def steps_of(subject: Subject, plan: Plan, market: Market, duration_s: float, se
     load = plan_load(plan, market, [subject.group.id], duration_s, seed)
     if not load.due_s.size:
         raise EngineError(f"{subject.group.id} gets no request in {duration_s:g} s of traffic: see --duration.")
-    requests = Requests(
-        arrival_s=load.due_s,
-        input_tokens=load.input_tokens,
-        output_tokens=load.output_tokens,
-        cached_tokens=np.zeros_like(load.input_tokens),
-    )
-    return step_mix(llm_cell(subject.queue), requests)
+    return step_mix(llm_cell(subject.queue), load.simulated())
 
 
 def _with_engines(plan: Plan, market: Market) -> list[Subject]:

@@ -5,13 +5,12 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from planner.calibrate import calibrate, remeasured_profile, with_profile
 from planner.calibrate_runs import calibrate_runs, read_runs
 from planner.check.result import CheckResult
-from planner.files import atomic_write_text, check_writable
+from planner.files import atomic_write_yaml, check_writable
 from planner.plan_io import PlanFileError, read_plan
 from planner.progress import Progress
 from planner.replay import planned_market
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = calibrate_runs(read_runs(measured, arguments.engine), arguments.engine, measured.name)
     else:
         found = _from_check(arguments)
-    atomic_write_text(output, yaml.safe_dump(found.model_dump(mode="json"), sort_keys=False))
+    atomic_write_yaml(output, found)
     if arguments.json:
         sys.stdout.write(json.dumps(found.model_dump(mode="json"), indent=2) + "\n")
         return 0
@@ -62,7 +61,7 @@ def _from_check(arguments: argparse.Namespace) -> Calibration:
     if arguments.profile:
         profile = remeasured_profile(check, market)
         market = with_profile(market, check)
-        atomic_write_text(Path(arguments.profile), yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
+        atomic_write_yaml(Path(arguments.profile), profile)
     return calibrate(check, market, plan.engine)
 
 

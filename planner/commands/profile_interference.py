@@ -5,9 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
-from planner.files import atomic_write_text, check_writable
+from planner.files import atomic_write_yaml, check_writable
 from planner.profile_interference import Settings, profile_interference
 from planner.progress import Progress, interruptible, line_writer
 from planner.runtime.environment import find_torch
@@ -38,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         except EngineError as error:
             sys.stderr.write(f"muxplan: {error}\n")
             return FAILED
-    atomic_write_text(output, yaml.safe_dump(found.model_dump(mode="json"), sort_keys=False))
+    atomic_write_yaml(output, found)
     sys.stdout.write(found.model_dump_json(indent=2) + "\n" if arguments.json else _text(found, output))
     return 0
 

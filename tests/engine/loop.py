@@ -1,4 +1,4 @@
-"""The whole loop, several times over: `python -m tests.engine.loop --engine-python PATH` (or `make loop`).
+"""The whole loop, several times over: `make loop`.
 
 The cores are profiled and a plan is made. In every round the plan is checked, the check calibrates the next plan, and
 that one is checked. Steps are measured again between the windows of traffic, so that what else the machine does falls
@@ -18,7 +18,7 @@ import numpy as np
 
 from tests.engine.pair import MODELS, SPEC, muxplan, on_one_core, profile, two_free_ports
 
-ROUNDS, PASSES, WINDOWS, SECONDS = 2, 2, 4, 20
+PASSES, WINDOWS, SECONDS = 2, 4, 20
 Errors = dict[tuple[str, str], list[float]]
 
 
@@ -51,7 +51,7 @@ def main() -> int:
     """Run the rounds and print the errors; 0 when every command ran (a check may fail its tolerance)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine-python", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, required=True)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         loop = Loop(folder=Path(name), engine=arguments.engine_python.absolute())

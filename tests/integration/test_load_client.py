@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from aiohttp import web
 from planner.load.client import closed_loop, open_loop
 from planner.load.metrics import read_metrics
 from planner.load.requests import Sending, Target, prompt_of
+from tests.http_server import served
 
 FIRST_S, GAP_S = 0.10, 0.02
 
@@ -54,31 +54,9 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found, loop, ready = Server(), asyncio.new_event_loop(), threading.Event()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/v1/completions", found.answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        found.port = runner.addresses[0][1]
-        ready.set()
-        return runner
-
-    def run() -> None:
-        runner = loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(10)
-    yield found
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    found = Server()
+    with served("/v1/completions", found.answer) as found.port:
+        yield found
 
 
 def sending(due_s: list[float], tokens: int = 5) -> Sending:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner import capacity_kernel as kernel
+from planner.simulate_types import AS_VLLM, Dispatch
 from profiles.step_table import PREFILL_GRID_TOKENS, StepTable
 
 FloatArray = NDArray[np.float64]
@@ -39,8 +40,8 @@ class ReplicaLimits:
     max_model_len: int
     kv_tokens: int
     embed: bool = False
-    whole_prompts: bool = False
-    """A prompt is never cut into chunks."""
+    dispatch: Dispatch = AS_VLLM
+    """How the engine fills its steps, for the simulation; the capacity model takes all engines to cut prompts."""
     balanced: bool = True
     """The router sends a request to the least loaded copy."""
 

@@ -329,7 +329,7 @@ def simulated_cell(queue: Queue, copies: int, router: Router, slo: SloLimits) ->
             max_model_len=limits.max_model_len,
             router=router,
             embed=limits.embed,
-            whole_prompts=limits.whole_prompts,
+            dispatch=limits.dispatch,
         )
     assert isinstance(serving, LatencyServing), "a queue known only by its capacity cannot be simulated"
     return TableCell(

@@ -92,6 +92,7 @@ def _add_estimate(commands: "Commands[argparse.ArgumentParser]", common: argpars
     parser.add_argument("--start", choices=("burst", "steady"), default="burst", help="how a closed loop starts")
     parser.add_argument("--max-num-seqs", type=_count, metavar="N")
     parser.add_argument("--max-num-batched-tokens", type=_count, metavar="N")
+    parser.add_argument("--gpu-memory-utilization", type=_part, metavar="F", help="default: the engine's")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N")
 
 
@@ -376,6 +377,13 @@ def _fraction(text: str) -> float:
     value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _part(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
     return value
 
 

@@ -21,6 +21,7 @@ OPTIONAL = (
     "kv_dtype",
     "max_num_seqs",
     "max_num_batched_tokens",
+    "gpu_memory_utilization",
     "num_requests",
     "length_low_fraction",
     "start",
@@ -114,9 +115,7 @@ def question_of(source: Path, line: int, row: Mapping[str, str]) -> Question:
     start = row.get("start") or "burst"
     if start not in ("burst", "steady"):
         raise RowError(f"{source}:{line}: start: '{start}' is neither burst nor steady.")
-    fraction = number_of(source, line, row, "length_low_fraction")
-    if fraction is not None and fraction > 1:
-        raise RowError(f"{source}:{line}: length_low_fraction: {fraction:g} is above 1.")
+    fraction = _fraction(source, line, row, "length_low_fraction")
     return Question(
         model=row["model"],
         gpu=row["gpu"],
@@ -133,6 +132,7 @@ def question_of(source: Path, line: int, row: Mapping[str, str]) -> Question:
         rate_rps=rate,
         max_num_seqs=_whole(source, line, row, "max_num_seqs", None),
         max_num_batched_tokens=_whole(source, line, row, "max_num_batched_tokens", None),
+        gpu_memory_utilization=_fraction(source, line, row, "gpu_memory_utilization"),
         num_requests=_whole(source, line, row, "num_requests", None),
         length_low_fraction=1.0 if fraction is None else fraction,
         start="steady" if start == "steady" else "burst",
@@ -154,6 +154,13 @@ def number_of(source: Path, line: int, row: Mapping[str, str], column: str) -> f
         raise RowError(f"{source}:{line}: {column}: '{text}' is not a number.") from error
     if not 0 < value < 1e9:
         raise RowError(f"{source}:{line}: {column}: {text} is not a positive number.")
+    return value
+
+
+def _fraction(source: Path, line: int, row: Mapping[str, str], column: str) -> float | None:
+    value = number_of(source, line, row, column)
+    if value is not None and value > 1:
+        raise RowError(f"{source}:{line}: {column}: {value:g} is above 1.")
     return value
 
 

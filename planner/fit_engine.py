@@ -2,7 +2,8 @@
 
 Every deployment (model, GPU, precision, engine version) is fitted alone. The common terms, for what was not measured,
 are the medians over the deployments; how they vary between deployments is what a calibration takes as its prior. The
-error of the common terms is that on deployments of a model that was left out.
+error of the common terms is that on deployments of a model that was left out (of an engine that was measured with one
+model: of a GPU and a precision).
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -16,6 +17,7 @@ from planner.silicon_sample import Deployment, SampleRun
 from planner.simulate_types import FloatArray
 from profiles.engines import StepTerms, TermsFit, TermValues
 from profiles.gpus import load_gpu
+from profiles.models import catalogue_digest
 from profiles.precision import Quantization
 
 UNKNOWN = TermValues(overhead_s=1e-3, prefill_factor=1.0, prefill_floor_s_per_layer=5e-4)
@@ -27,8 +29,8 @@ Fits = Mapping[Deployment, TermValues]
 
 
 def by_deployment(samples: Sequence[SampleRun], estimator: Estimator) -> Runs:
-    """The prepared runs of each deployment, without those bound by KV memory (their TTFT is a queue's length)."""
-    kept = [sample for sample in samples if not sample.kv_bound]
+    """The prepared runs of each deployment, of those that terms can be fitted on."""
+    kept = [sample for sample in samples if sample.plain]
     found: dict[Deployment, list[PreparedRun]] = {}
     for sample, prepared in zip(kept, prepare_runs([s.run for s in kept], estimator), strict=True):
         found.setdefault(sample.deployment, []).append(prepared)
@@ -59,13 +61,23 @@ def without(fits: Fits, of: Callable[[Deployment], Hashable], left_out: Hashable
     return [terms for deployment, terms in fits.items() if of(deployment) != left_out]
 
 
+def fold_of(runs: Runs) -> Callable[[Deployment], Hashable]:
+    """What is left out together to see how good common terms are: a model, or, where only one was run, what ran on one
+    kind of GPU in one precision. RunsError when there is a single fold.
+    """
+    if len({catalogue_digest(deployment.model) for deployment in runs}) > 1:
+        return lambda deployment: catalogue_digest(deployment.model)
+    if len({(deployment.gpu, deployment.precision) for deployment in runs}) > 1:
+        return lambda deployment: (deployment.gpu, deployment.precision)
+    raise RunsError("terms for all models need runs of at least two models, GPUs or precisions.")
+
+
 def step_terms(runs: Runs, fits: Fits) -> tuple[StepTerms, ...]:
     """Entries of an engine's file: of each model, format and generation the newest version measured, then the rest.
 
-    RunsError with runs of a single model: nothing would say how good the terms are for another.
+    RunsError when nothing would say how good the terms are for what was not measured (`fold_of`).
     """
-    if len({deployment.model for deployment in runs}) < 2:
-        raise RunsError("terms for all models need runs of at least two of them.")
+    fold = fold_of(runs)
     entries = []
     for deployment in _newest(fits):
         some = runs[deployment]
@@ -78,10 +90,7 @@ def step_terms(runs: Runs, fits: Fits) -> tuple[StepTerms, ...]:
                 **fits[deployment].model_dump(),
             )
         )
-    unseen = [
-        errors(some, common_terms(without(fits, lambda d: d.model, deployment.model)))
-        for deployment, some in runs.items()
-    ]
+    unseen = [errors(some, common_terms(without(fits, fold, fold(deployment)))) for deployment, some in runs.items()]
     return (*entries, StepTerms(fit=_fit(unseen), **common_terms(list(fits.values())).model_dump()))
 
 

@@ -6,7 +6,8 @@ terms lie around those known before with a normal spread (maximum a posteriori, 
 reweighted residuals with halving).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,16 +26,38 @@ HALVINGS = 4
 ENOUGH = 0.01
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """What is to be made small: `residuals` of some values, in units of the noise; the steps of its derivatives; the
+    least that the values can be.
+    """
+
+    residuals: Callable[[FloatArray], FloatArray]
+    probe: FloatArray
+    least: FloatArray
+
+
 def fit_terms(runs: Sequence[PreparedRun], prior: TermValues, spread: TermValues) -> TermValues:
     """The terms that explain the runs best, given that they lie around `prior` by `spread`."""
-    center, width = as_array(prior), np.maximum(as_array(spread), 1e-9)
-    at, residuals = center, _residuals(runs, center)
+
+    def residuals(at: FloatArray) -> FloatArray:
+        terms = as_terms(at)
+        return np.concatenate([(run.predicted(terms) - run.measured) / NOISE for run in runs])
+
+    misfit = Misfit(residuals=residuals, probe=PROBE, least=LEAST)
+    return as_terms(most_probable(misfit, as_array(prior), as_array(spread)))
+
+
+def most_probable(misfit: Misfit, center: FloatArray, spread: FloatArray) -> FloatArray:
+    """The values that make the misfit and their distance from `center`, in units of `spread`, small together."""
+    width = np.maximum(spread, 1e-9)
+    at, residuals = center, misfit.residuals(center)
     for _ in range(ROUNDS):
-        step = _step(runs, (at, residuals), center, width)
+        step = _step(misfit, (at, residuals), center, width)
         cost = _cost(residuals, (at - center) / width)
         for halving in range(HALVINGS):
-            trial = np.maximum(at + step * 0.5**halving, LEAST)
-            found = _residuals(runs, trial)
+            trial = np.maximum(at + step * 0.5**halving, misfit.least)
+            found = misfit.residuals(trial)
             if _cost(found, (trial - center) / width) < cost:
                 break
         else:
@@ -43,7 +66,7 @@ def fit_terms(runs: Sequence[PreparedRun], prior: TermValues, spread: TermValues
         at, residuals = trial, found
         if moved < ENOUGH:
             break
-    return as_terms(at)
+    return at
 
 
 def as_array(terms: TermValues) -> FloatArray:
@@ -59,22 +82,14 @@ def as_terms(values: FloatArray) -> TermValues:
     )
 
 
-def _residuals(runs: Sequence[PreparedRun], at: FloatArray) -> FloatArray:
-    """(predicted − measured) / noise, shape (2 · runs,)."""
-    terms = as_terms(at)
-    return np.concatenate([(run.predicted(terms) - run.measured) / NOISE for run in runs])
-
-
 def _cost(residuals: FloatArray, distance: FloatArray) -> float:
     misfit = HALF_WEIGHT**2 * np.log1p((residuals / HALF_WEIGHT) ** 2).sum()
     return float(misfit + (distance**2).sum())
 
 
-def _step(
-    runs: Sequence[PreparedRun], here: tuple[FloatArray, FloatArray], center: FloatArray, width: FloatArray
-) -> FloatArray:
+def _step(misfit: Misfit, here: tuple[FloatArray, FloatArray], center: FloatArray, width: FloatArray) -> FloatArray:
     at, residuals = here
-    slopes = [(_residuals(runs, at + probe) - residuals) / probe.sum() for probe in np.diag(PROBE)]
+    slopes = [(misfit.residuals(at + probe) - residuals) / probe.sum() for probe in np.diag(misfit.probe)]
     slope = np.stack(slopes, axis=1)
     weights = 1.0 / (1.0 + (residuals / HALF_WEIGHT) ** 2)
     normal = slope.T @ (weights[:, None] * slope) + np.diag(width**-2.0)

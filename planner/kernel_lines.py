@@ -15,8 +15,10 @@ from profiles.models import load_model
 from profiles.precision import KvDtype, Quantization
 from profiles.step_time import Deployment
 
-MEASURED = ("gemm", "prefill_attention", "decode_attention", "moe", "norm", "collective", "copy")
-"""MLA attention runs in kernels of the engine's own, which torch has not."""
+MEASURED = (
+    *("gemm", "prefill_attention", "decode_attention", "mla_prefill", "mla_decode"),
+    *("moe", "norm", "collective", "copy"),
+)
 MEMORY_FRACTION = 0.25
 """The data of a point takes up to this share of the memory; what a kernel needs beside it has room in the rest."""
 LONGEST_S = 0.5
@@ -87,7 +89,7 @@ def _lines(asked: Asked, extent: Extent) -> list[Line]:
         ends = (LEAST_CONTEXT, extent.max_context)
         return [Line(kernel=kernel, fixed={**fixed, kind.batch: b}, low=ends[0], high=ends[1]) for b in batches]
     low, high = (LEAST_BYTES, MOST_BYTES[kernel]) if kernel in MOST_BYTES else (1, extent.max_tokens)
-    if kernel == "prefill_attention":
+    if kernel in ("prefill_attention", "mla_prefill"):
         low, high = LEAST_CONTEXT, max(extent.max_tokens, extent.max_context)
     return [Line(kernel=kernel, fixed=fixed, low=low, high=high)]
 

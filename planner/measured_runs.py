@@ -12,6 +12,7 @@ from profiles.engine_terms import with_terms
 from profiles.engines import TermValues
 from profiles.errors import PlanningError
 from profiles.layout import Refusal
+from profiles.step_table import StepTable
 from profiles.units import ms_from_s
 
 
@@ -42,10 +43,16 @@ class PreparedRun:
         return np.log([self.run.ttft_ms, self.run.tpot_ms])
 
     def predicted(self, terms: TermValues) -> FloatArray:
-        """Logarithms of the simulated mean (TTFT, TPOT) in milliseconds, shape (2,)."""
-        cell = self.prepared.cell
-        table = with_terms(cell.table, terms, self.prepared.deployment.stage_layers)
-        outcome, _ = self.prepared.simulate(replace(cell, table=table))
+        """Logarithms of the simulated mean (TTFT, TPOT) in milliseconds under these terms, shape (2,)."""
+        return self.predicted_by(self.table(terms))
+
+    def table(self, terms: TermValues) -> StepTable:
+        """The step table of the run's deployment under these terms."""
+        return with_terms(self.prepared.cell.table, terms, self.prepared.deployment.stage_layers)
+
+    def predicted_by(self, table: StepTable) -> FloatArray:
+        """Logarithms of the simulated mean (TTFT, TPOT) in milliseconds by another step table, shape (2,)."""
+        outcome, _ = self.prepared.simulate(replace(self.prepared.cell, table=table))
         served = outcome.served
         return np.log([ms_from_s(float(np.nanmean(x[served]))) for x in (outcome.ttft_s, outcome.tpot_s)])
 

@@ -336,6 +336,11 @@ def _assumptions(prepared: Prepared, outcome: _Outcome) -> tuple[str, ...]:
         f" {resolved.engine.gpu_memory_utilization:g}",
         f"a router in front of the replicas of each workload: {', '.join(routers)}",
     ]
+    if not resolved.engine.deployable_kinds:
+        own.append(
+            f"a what-if: plans for {resolved.engine.name} are simulated by its rules, but not exported, started or"
+            " checked; the search before takes its steps to be filled as vLLM's"
+        )
     measured = sorted(resolved.capacity)
     if measured:
         own.append(f"not simulated, taken from capacity tables as given: {', '.join(measured)}")

@@ -3,24 +3,30 @@
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from math import isclose
+from pathlib import Path
 from typing import Any
 
 from planner.plan_file import Group, Plan
 from planner.spec import Pool, Spec
 from profiles.gpus import Gpu, inline_gpu, load_gpu
+from profiles.measured_steps import load_device
 
 TOLERANCE = 1e-6
 
 
-def check_plan(plan: Plan) -> list[str]:
-    """What is wrong with the plan, one sentence each; nothing for a sound plan, or for one that says there is none."""
+def check_plan(plan: Plan, folder: Path = Path()) -> list[str]:
+    """What is wrong with the plan, one sentence each; nothing for a sound plan, or for one that says there is none.
+
+    Device files that its spec names are relative to `folder`, the plan's own; ProfileError when one cannot be read.
+    """
     if not plan.groups:
         return [] if plan.conflicts or not plan.spec else ["a plan without groups must say why there is none"]
     spec = Spec.model_validate(plan.spec, strict=False)
     pools = {p.name: p for p in spec.cluster.pools}
+    gpus = {name: _gpu(pool, folder) for name, pool in pools.items()}
     return [
-        *_hardware(plan, pools),
-        *_models(plan, spec),
+        *_hardware(plan, pools, gpus),
+        *_models(plan, spec, gpus),
         *_money(plan, pools),
         *_routes(plan, spec),
         *_service(plan, spec),
@@ -36,8 +42,14 @@ def _title(index: int, rule: Any) -> str:
     return f"constraints[{index}] ({rule.kind})"
 
 
-def _gpu(pool: Pool) -> Gpu:
-    return load_gpu(pool.gpu) if isinstance(pool.gpu, str) else inline_gpu(pool.gpu)[0]
+def _gpu(pool: Pool, folder: Path) -> Gpu:
+    """What stands in a pool: of the catalogue, of a file (a device profile, or a GPU alone), or written out."""
+    if not isinstance(pool.gpu, str):
+        return inline_gpu(pool.gpu)[0]
+    if "/" not in pool.gpu and not pool.gpu.endswith((".yaml", ".yml")):
+        return load_gpu(pool.gpu)
+    found = load_device(folder / pool.gpu)
+    return found if isinstance(found, Gpu) else found.gpu
 
 
 def _nodes_of(pool: Pool) -> int:
@@ -50,7 +62,7 @@ def _node_number(pool: Pool, node: str) -> int | None:
     return int(number) if node.startswith(prefix) and number.isdigit() else None
 
 
-def _hardware(plan: Plan, pools: Mapping[str, Pool]) -> Iterator[str]:
+def _hardware(plan: Plan, pools: Mapping[str, Pool], gpus: Mapping[str, Gpu]) -> Iterator[str]:
     taken: dict[tuple[str, int], str] = {}
     for group in plan.groups:
         pool = pools.get(group.pool)
@@ -66,22 +78,21 @@ def _hardware(plan: Plan, pools: Mapping[str, Pool]) -> Iterator[str]:
             other = taken.setdefault((gpu.node, gpu.index), group.id)
             if other != group.id:
                 yield f"GPU {gpu.index} of {gpu.node} is taken by {other} and by {group.id}"
-        yield from _locality(group, pool)
+        yield from _locality(group, pool, gpus[pool.name])
 
 
-def _locality(group: Group, pool: Pool) -> Iterator[str]:
+def _locality(group: Group, pool: Pool, device: Gpu) -> Iterator[str]:
     nodes = {g.node for g in group.gpu_ids}
     size = group.tp * group.pp
     if size <= pool.gpus_per_node and len(nodes) > 1:
         yield f"{group.id} is spread over {len(nodes)} nodes although one holds it"
-    domain = min(_gpu(pool).nvlink_domain_gpus, pool.gpus_per_node)
+    domain = min(device.nvlink_domain_gpus, pool.gpus_per_node)
     if 1 < size <= domain and len({g.index // domain for g in group.gpu_ids}) > 1:
         yield f"{group.id} leaves its NVLink domain"
 
 
-def _models(plan: Plan, spec: Spec) -> Iterator[str]:
+def _models(plan: Plan, spec: Spec, gpus: Mapping[str, Gpu]) -> Iterator[str]:
     models = {m.name: m for m in spec.models}
-    pools = {p.name: p for p in spec.cluster.pools}
     for group in plan.groups:
         for replica in group.replicas:
             model = models.get(replica.model)
@@ -92,7 +103,7 @@ def _models(plan: Plan, spec: Spec) -> Iterator[str]:
                 yield f"{group.id} runs {replica.model} in {replica.quantization}, which nobody asked for"
             if model.parallelism.tp is not None and group.tp not in model.parallelism.tp and replica.engine:
                 yield f"{group.id} runs {replica.model} at tp {group.tp}, which the spec does not list"
-        visible = _gpu(pools[group.pool]).visible_memory_bytes
+        visible = gpus[group.pool].visible_memory_bytes
         if sum(r.memory_bytes for r in group.replicas) > visible:
             yield f"{group.id} needs more memory than a GPU of {group.pool} shows"
 

@@ -56,7 +56,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelProfile:
-    """What was measured. `ended`: why it stopped before the target was reached, None when it did not."""
+    """What was measured. `ended`: why it stopped before the target was reached, None when it did not.
+
+    `noise_limited`: kernels that repeat worse than the target, and by how much their points may be off by chance.
+    """
 
     gpu: Gpu
     imported: Imported
@@ -64,6 +67,7 @@ class KernelProfile:
     failed: Mapping[str, int]
     between_errors: Sequence[float]
     worst_expected_fraction: float
+    noise_limited: Mapping[str, float]
     ended: str | None
 
 
@@ -194,7 +198,7 @@ class _Run:
         """The tables of what was measured, written."""
         if not self.rows:
             raise EngineError(f"not one kernel was measured ({ended or _first(self.failed)}).")
-        text = points_csv(self.rows, str(described["name"]))
+        text = points_csv(self._evened_out(), str(described["name"]))
         origin = (
             f"muxplan profile kernels on {described['name']}, torch {described['torch']}, {described['driver']},"
             f" {len(self.rows)} points: medians, data out of the cache"
@@ -216,8 +220,19 @@ class _Run:
             failed=self.failed,
             between_errors=self.grid.errors,
             worst_expected_fraction=self.grid.worst_expected,
+            noise_limited=self.grid.limited,
             ended=ended,
         )
+
+    def _evened_out(self) -> list[dict[str, Any]]:
+        """The rows with the seconds that tables are to hold, and beside them those that were measured."""
+        grid, held = self.grid, {}
+        for number, line in enumerate(grid.lines):
+            held |= {_name(line.kernel, line.columns(s)): seconds for s, seconds in grid.seconds(number).items()}
+        return [
+            {**row, "measured_s": row["seconds"], "seconds": held[_name(row["kernel"], row["columns"])]}
+            for row in self.rows
+        ]
 
     def _measured(self, line: Line, size: int) -> dict[str, Any]:
         answer = self.bench.measure(line, size)
@@ -239,7 +254,8 @@ class _Run:
             self.grid.give_up(wanted[0], self.grid.lines[wanted[0]].low if row["unsupported"] else wanted[1])
         else:
             self.rows.append(row)
-            self.grid.add(*wanted, Measured(seconds=row["seconds"], spread_fraction=row["spread_fraction"]))
+            measured = {name: row[name] for name in ("seconds", "spread_fraction", "runs")}
+            self.grid.add(*wanted, Measured(**measured))
 
     def _tell(self, spent_s: float) -> None:
         """How far it is, and how long it takes: at least what is certainly to be measured, at most the limit."""
@@ -260,14 +276,15 @@ def _first(failed: Mapping[str, int]) -> str:
 
 
 def points_csv(rows: Sequence[Mapping[str, Any]], device: str) -> str:
-    """The points in the form that `muxplan profile import csv` reads, with their spread."""
+    """The points in the form that `muxplan profile import csv` reads, with what was measured and its spread."""
     stream = io.StringIO()
-    header = ("device", "kernel", *COLUMNS, "latency_us", "spread_fraction", "runs", "timed_by")
+    header = ("device", "kernel", *COLUMNS, "latency_us", "measured_us", "spread_fraction", "runs", "timed_by")
     writer = csv.DictWriter(stream, header, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         own = {"device": device, "kernel": row["kernel"], "latency_us": f"{row['seconds'] * US_PER_S:.6g}"}
         told = {name: row[name] for name in ("spread_fraction", "runs", "timed_by")}
+        told["measured_us"] = f"{row['measured_s'] * US_PER_S:.6g}"
         writer.writerow({**own, **row["columns"], **told})
     return stream.getvalue()
 

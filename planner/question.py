@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.simulate_types import LlmCell, Router
+from planner.dispatch import dispatch_of
+from planner.simulate_types import Dispatch, LlmCell, Router
 from profiles.engines import Engine, TermValues, load_engine
 from profiles.errors import ProfileError
 from profiles.gpus import Gpu, find_gpu
@@ -25,7 +26,10 @@ FP4 = "fp4"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One deployment and one load. Exactly one of `concurrency` and `rate_rps`; lengths uniform on [low · L, L]."""
+    """One deployment and one load. Exactly one of `concurrency` and `rate_rps`; lengths uniform on [low · L, L].
+
+    `poll_steps`, `wait_steps`, `wait_fraction`: as launched, see `simulate_types.Dispatch`.
+    """
 
     model: str
     gpu: str
@@ -43,6 +47,10 @@ class Question:
     rate_rps: float | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
+    gpu_memory_utilization: float | None = None
+    poll_steps: int = 1
+    wait_steps: int = 0
+    wait_fraction: float = 1.0
     num_requests: int | None = None
     length_low_fraction: float = 1.0
     start: Literal["burst", "steady"] = "burst"
@@ -60,6 +68,8 @@ class Resolved:
     seqs: int
     batched: int
     length: int
+    memory_utilization: float
+    dispatch: Dispatch
     assumptions: tuple[str, ...] = ()
 
 
@@ -74,13 +84,15 @@ def resolve(question: Question) -> Resolved:
     batched = question.max_num_batched_tokens or defaults.max_num_batched_tokens
     seqs = min(question.max_num_seqs or defaults.max_num_seqs, batched)
     length = question.input_tokens + question.output_tokens
-    if model.encoder_only and batched < length:
+    whole = length if model.encoder_only else 0 if engine.chunked_prefill else question.input_tokens
+    if batched < whole:
         if question.max_num_batched_tokens is not None:
+            cutter = f"{question.model} is an encoder" if model.encoder_only else f"{engine.name} is an engine"
             raise ProfileError(
-                f"max_num_batched_tokens {batched} is below the {length} tokens of a request: {question.model} is an"
-                " encoder, whose prompts are not cut."
+                f"max_num_batched_tokens {batched} is below the {whole} tokens of a request: {cutter}, whose prompts"
+                " are not cut."
             )
-        batched = length
+        batched = whole
     return Resolved(
         model=model,
         gpu=gpu,
@@ -89,6 +101,14 @@ def resolve(question: Question) -> Resolved:
         seqs=seqs,
         batched=batched,
         length=length,
+        memory_utilization=question.gpu_memory_utilization or engine.gpu_memory_utilization,
+        dispatch=dispatch_of(
+            engine,
+            model,
+            poll_steps=question.poll_steps,
+            wait_steps=question.wait_steps,
+            wait_fraction=question.wait_fraction,
+        ),
         assumptions=assumptions,
     )
 
@@ -142,7 +162,7 @@ def _kv_dtype(question: Question, gpu: Gpu, engine: Engine, quantization: Quanti
 
 def memory_of(found: Resolved) -> MemoryBudget | Refusal:
     memory = EngineMemory(
-        gpu_memory_utilization=found.engine.gpu_memory_utilization,
+        gpu_memory_utilization=found.memory_utilization,
         process_overhead_bytes=found.engine.process_overhead_bytes,
         cuda_graph_bytes=0,  # counted in the process overhead of the engine's file
         max_model_len_tokens=found.length,
@@ -150,6 +170,7 @@ def memory_of(found: Resolved) -> MemoryBudget | Refusal:
         max_num_seqs=found.seqs,
         block_tokens=found.engine.block_tokens,
         reserved_blocks=found.engine.reserved_blocks,
+        kv_fraction_of_free=found.engine.kv_fraction_of_free,
     )
     return memory_budget(found.model, found.layout, found.gpu, memory)
 
@@ -182,7 +203,7 @@ def cell_of(question: Question, found: Resolved, table: StepTable, budget: Memor
         max_model_len=found.length,
         router=Router.LEAST_LOADED,
         embed=found.model.kind == "embed",
-        whole_prompts=found.model.encoder_only,
+        dispatch=found.dispatch,
     )
 
 

@@ -23,6 +23,7 @@ from planner.capacity import (
     fluid_limit,
 )
 from planner.demand import Demand, WorkloadDemand
+from planner.dispatch import dispatch_of
 from planner.fleet import Pool
 from planner.memo import Memo
 from planner.queues import LlmServing, Queue, Template
@@ -202,7 +203,7 @@ def _limits(one: Layouted, mix: Mix, budget: MemoryBudget, seqs: int, tokens: in
         max_model_len=one.model.max_model_len,
         kv_tokens=int(cache_tokens),
         embed=one.model.architecture.kind == "embed",
-        whole_prompts=one.model.architecture.encoder_only,
+        dispatch=dispatch_of(one.engine, one.model.architecture),
         balanced=mix.balanced,
     )
 

@@ -6,7 +6,7 @@ Importing this module imports numba; nothing that the command line imports at it
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
-from math import inf
+from math import ceil, inf
 
 import numpy as np
 
@@ -189,7 +189,12 @@ def _settings(cell: LlmCell) -> IntArray:
             cell.table.schedule_lag_steps,
             cell.max_model_len,
             int(cell.router),
-            int(cell.whole_prompts),
+            int(cell.dispatch.whole_prompts),
+            int(cell.dispatch.prompts_apart),
+            int(cell.dispatch.reserves_output),
+            cell.dispatch.poll_steps,
+            cell.dispatch.wait_steps,
+            ceil(cell.dispatch.wait_fraction * cell.max_num_batched_tokens),
         ],
         dtype=np.int64,
     )

@@ -1,4 +1,5 @@
-"""LLM replicas step by step, compiled: vLLM's V1 scheduler over a step table. `simulate_reference` does it slowly.
+"""LLM replicas step by step, compiled: vLLM's V1 scheduler over a step table, and how other engines differ from it
+(`simulate_types.Dispatch`). `simulate_reference` does it slowly.
 
 A replica keeps its running requests in *lanes* (one int32 row a quantity, in running order), so that the decodes of a
 step are a few vector instructions. Only the last lane can hold a prompt that is not yet fully scheduled: a prompt is
@@ -32,15 +33,17 @@ LANE_ROWS = 6
 # Columns of a replica's integers. READY: lanes not in flight; PARTIAL: 1 when the last lane's prompt is unfinished;
 # HEAD, TAIL: the waiting list, front end included; USED: blocks held; QUEUED: blocks that the waiting ones need;
 # FLIGHTS, OLDEST: steps in flight, slot of the first; PENDERS: waiting requests with a PENDING step; STALLED: 1 when
-# a start found nothing to schedule, until a step ends.
-RUNNING, READY, PARTIAL, HEAD, TAIL, USED, QUEUED, UNFINISHED, FLIGHTS, OLDEST, PENDERS, STALLED = range(12)
-REPLICA_INTS = 12
+# a start found nothing to schedule, until a step ends; SINCE: steps since new requests were looked for, or steps that
+# prompts have waited.
+RUNNING, READY, PARTIAL, HEAD, TAIL, USED, QUEUED, UNFINISHED, FLIGHTS, OLDEST, PENDERS, STALLED, SINCE = range(13)
+REPLICA_INTS = 13
 # Columns of a replica's times; then `stages` times when each stage is free; then `stages` ends of the steps in flight.
-# NEXT_EVENT: as the router last saw it.
-CLOCK, LAST_START, FRONT_FREE, NEXT_EVENT = range(4)
-REPLICA_TIMES = 4
-# Settings of the cell.
-KV_BLOCKS, BLOCK, SEATS, BUDGET, EMBED, STAGES, LAG, MAX_LEN, ROUTER, WHOLE = range(10)
+# NEXT_EVENT: as the router last saw it. POLLED: when new requests were last looked for.
+CLOCK, LAST_START, FRONT_FREE, NEXT_EVENT, POLLED = range(5)
+REPLICA_TIMES = 5
+# Settings of the cell; from WHOLE on those of its dispatch.
+KV_BLOCKS, BLOCK, SEATS, BUDGET, EMBED, STAGES, LAG, MAX_LEN, ROUTER = range(9)
+WHOLE, APART, RESERVES, POLL_STEPS, WAIT_STEPS, WAIT_TOKENS = range(9, 15)
 # Scalars of the step table.
 OVERHEAD_S, PREFILL_FACTOR, FLOOR_S, SEND_S, FRONT_S, FRONT_IN_S, FRONT_OUT_S, CLIENT_S = range(8)
 # Totals: first the components, in the order of step_table.Component.
@@ -335,6 +338,8 @@ def _admit(run: Run, rep: int, slot: int, budget: int, seen_s: float) -> tuple[i
         if chunk < total - done and run.settings[WHOLE] == 1:
             break
         opened = _blocks(done + chunk, block)
+        if run.settings[RESERVES] == 1:
+            opened = _blocks(requests[r, INPUT] + requests[r, OUTPUT] - 1, block)
         if opened > run.settings[KV_BLOCKS] - me[USED]:
             break
         me[HEAD] = requests[r, NEXT]
@@ -364,15 +369,66 @@ def _admit(run: Run, rep: int, slot: int, budget: int, seen_s: float) -> tuple[i
 
 
 @njit(**INLINED)
+def _decodes(run: Run, rep: int, slot: int) -> tuple[int, int, bool]:
+    """(sequences, KV tokens, whether blocks were short) of a step's decodes."""
+    sequences, kv_tokens = _decode_all(run, rep, slot)
+    if sequences >= 0:
+        return sequences, kv_tokens, False
+    sequences, kv_tokens = _decode_in_order(run, rep, slot)
+    return sequences, kv_tokens, True
+
+
+@njit(**INLINED)
+def _seen_s(run: Run, rep: int, now: float) -> float:
+    """Until when a request must have left the front end for a step that starts now to see it."""
+    me, clock = run.replicas[rep], run.clocks[rep]
+    seen_s = now if run.settings[LAG] == 0 else clock[LAST_START]
+    if run.settings[POLL_STEPS] <= 1:
+        return float(seen_s)
+    me[SINCE] += 1
+    if me[SINCE] >= run.settings[POLL_STEPS] or me[RUNNING] == 0:
+        me[SINCE] = 0
+        clock[POLLED] = seen_s
+    return float(clock[POLLED])
+
+
+@njit(**INLINED)
+def _waits(run: Run, rep: int, scheduled: int, seen_s: float) -> bool:
+    """Whether the prompts that could join the step's decodes wait for more of them."""
+    me, settings = run.replicas[rep], run.settings
+    if settings[WAIT_STEPS] == 0 or settings[APART] == 1 or scheduled == 0:
+        return False
+    tokens = scheduled
+    seats = settings[SEATS] - me[RUNNING]
+    r = me[HEAD]
+    while r >= 0 and seats > 0 and run.times[r, VISIBLE] <= seen_s:
+        more = run.requests[r, INPUT] + run.requests[r, GENERATED] - run.requests[r, CACHED]
+        if tokens + more > settings[BUDGET]:
+            break
+        tokens += more
+        seats -= 1
+        r = run.requests[r, NEXT]
+    if tokens == scheduled:
+        return False
+    if me[SINCE] >= settings[WAIT_STEPS] or tokens >= settings[WAIT_TOKENS]:
+        me[SINCE] = 0
+        return False
+    me[SINCE] += 1
+    return True
+
+
+@njit(**INLINED)
 def _start_step(run: Run, rep: int, now: float) -> None:
     """Schedule and launch a step, or note that there is nothing to schedule before a step ends."""
     me, clock, settings = run.replicas[rep], run.clocks[rep], run.settings
     clock[CLOCK] = now
     slot = (me[OLDEST] + me[FLIGHTS]) % settings[STAGES]
-    sequences, kv_tokens = _decode_all(run, rep, slot)
-    preempted = sequences < 0
-    if preempted:
-        sequences, kv_tokens = _decode_in_order(run, rep, slot)
+    seen_s = _seen_s(run, rep, now)
+    sequences = 0
+    kv_tokens = 0
+    preempted = False
+    if settings[APART] == 0:
+        sequences, kv_tokens, preempted = _decodes(run, rep, slot)
     tokens = sequences
     samples = sequences
     chunks = 0
@@ -383,18 +439,24 @@ def _start_step(run: Run, rep: int, now: float) -> None:
         samples += samples_more
         chunks = 1 if tokens_more > 0 else 0
         preempted = tokens_more == 0
-    if not preempted and me[HEAD] >= 0:
-        seen_s = now if settings[LAG] == 0 else clock[LAST_START]
-        while True:
-            tokens_more, samples_more, chunks_more, seconds = _admit(run, rep, slot, settings[BUDGET] - tokens, seen_s)
-            tokens += tokens_more
-            samples += samples_more
-            chunks += chunks_more
-            attention_s += seconds
-            # A step that would be empty takes no time: whoever is visible now enters this one.
-            if tokens > 0 or seen_s >= now:
-                break
-            seen_s = now
+    while not preempted and me[HEAD] >= 0 and not _waits(run, rep, tokens, seen_s):
+        tokens_more, samples_more, chunks_more, seconds = _admit(run, rep, slot, settings[BUDGET] - tokens, seen_s)
+        tokens += tokens_more
+        samples += samples_more
+        chunks += chunks_more
+        attention_s += seconds
+        # A step that would be empty takes no time: whoever is visible now enters this one.
+        if tokens > 0 or seen_s >= now or (settings[APART] == 1 and me[READY] > 0):
+            break
+        seen_s = now
+        clock[POLLED] = now
+    if settings[APART] == 1 and tokens == 0:
+        sequences, kv_tokens, _ = _decodes(run, rep, slot)
+        tokens = sequences
+        samples = sequences
+    if chunks > 0 and settings[POLL_STEPS] > 1:
+        # A step with prompts is followed by a look for new requests.
+        me[SINCE] = settings[POLL_STEPS]
     if tokens == 0:
         me[STALLED] = 1
         if me[FLIGHTS] == 0:
@@ -500,6 +562,8 @@ def _advance(run: Run, rep: int, until: float) -> float:
 def _rejected(run: Run, r: int) -> bool:
     """Whether a request can never run: too long for the model, or for the replica's memory."""
     settings = run.settings
+    if settings[WHOLE] == 1 and run.requests[r, INPUT] - run.requests[r, CACHED] > settings[BUDGET]:
+        return True
     longest = run.requests[r, INPUT] + run.requests[r, OUTPUT]
     # Every token but the last one sampled leaves KV behind.
     too_big = _blocks(longest - 1, settings[BLOCK]) > settings[KV_BLOCKS]
@@ -602,6 +666,7 @@ def simulate_llm(
     replicas[:, TAIL] = -1
     clocks = np.zeros((copies, REPLICA_TIMES + 2 * settings[STAGES]))
     clocks[:, LAST_START] = -1.0
+    clocks[:, POLLED] = -1.0
     run = Run(
         settings,
         scalars,

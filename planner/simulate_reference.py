@@ -8,6 +8,7 @@ in order, preempting the last one when blocks are short, then, if nothing was pr
 prompt chunk may start while the chunk before it is in the pipeline, and a request that is preempted while a step
 samples for it keeps that token; it is not scheduled again before the step has ended. A start that finds nothing to
 schedule is not repeated before a step ends. Stages serve batches in order, so a short step behind a long one waits.
+Where other engines differ, `simulate_types.Dispatch` says how.
 """
 
 import heapq
@@ -76,7 +77,10 @@ class Step:
 
 @dataclass(slots=True)
 class Replica:
-    """One replica. `waiting` holds requests that left the front end, preempted ones first; `front` those in it."""
+    """One replica. `waiting` holds requests that left the front end, preempted ones first; `front` those in it.
+
+    `polled_s`: when new requests were last looked for; `since`: steps since then, or steps that prompts have waited.
+    """
 
     index: int
     stage_free_s: list[float]
@@ -88,6 +92,8 @@ class Replica:
     last_start_s: float = -1.0
     stalled: bool = False
     planned_start_s: float | None = None
+    polled_s: float = -1.0
+    since: int = 0
 
     @property
     def used_blocks(self) -> int:
@@ -207,6 +213,9 @@ class Simulation:
 
     def rejected(self, request: Request) -> bool:
         """Whether the request can never run."""
+        to_compute = request.input_tokens - request.cached_tokens
+        if self.cell.dispatch.whole_prompts and to_compute > self.cell.max_num_batched_tokens:
+            return True
         length = request.input_tokens + (0 if self.cell.embed else request.output_tokens)
         kv_tokens = request.input_tokens + request.output_tokens - 1
         return length > self.cell.max_model_len or self.blocks(kv_tokens) > self.cell.kv_blocks
@@ -252,12 +261,7 @@ class Simulation:
 
     def start_step(self, replica: Replica, now: float) -> None:
         """Schedule a step and send it down the pipeline."""
-        step, preempted = self.schedule_running(replica)
-        if not preempted:
-            lagging = self.cell.table.schedule_lag_steps == 1
-            self.admit(replica, step, replica.last_start_s if lagging else now)
-            if step.tokens == 0:
-                self.admit(replica, step, now)
+        step = self.schedule(replica, now)
         if step.tokens == 0:
             replica.stalled = True
             assert replica.in_flight, "waiting requests, nothing in flight, and nothing to schedule"
@@ -279,11 +283,75 @@ class Simulation:
             replica.stage_free_s[stage] = at
         self.push(at, Kind.END, replica.index)
 
-    def schedule_running(self, replica: Replica) -> tuple[Step, bool]:
-        """A step with the running requests, and whether one was preempted."""
+    def schedule(self, replica: Replica, now: float) -> Step:
+        """What the next step holds."""
+        seen_s = self.seen_s(replica, now)
+        if self.cell.dispatch.prompts_apart:
+            step, preempted = self.schedule_running(replica, first=self.decoding(replica))
+            if not preempted:
+                self.admit(replica, step, seen_s)
+            if step.tokens == 0:
+                step, again = self.schedule_running(replica)
+                preempted = preempted or again
+        else:
+            step, preempted = self.schedule_running(replica)
+            if not preempted and not self.waits(replica, step, seen_s):
+                self.admit(replica, step, seen_s)
+        if step.tokens == 0 and not preempted:
+            replica.polled_s = now
+            self.admit(replica, step, now)
+        if step.chunks and self.polls:
+            # A step with prompts is followed by a look for new requests.
+            replica.since = self.cell.dispatch.poll_steps
+        return step
+
+    @property
+    def polls(self) -> bool:
+        """Whether new requests are looked for only now and then."""
+        return self.cell.dispatch.poll_steps > 1
+
+    def decoding(self, replica: Replica) -> int:
+        """How many running requests decode: all but the last one, whose prompt may be unfinished."""
+        unfinished = bool(replica.running) and not replica.running[-1].decoding
+        return len(replica.running) - unfinished
+
+    def seen_s(self, replica: Replica, now: float) -> float:
+        """Until when a request must have left the front end for this step to see it."""
+        seen_s = replica.last_start_s if self.cell.table.schedule_lag_steps == 1 else now
+        if not self.polls:
+            return seen_s
+        replica.since += 1
+        if replica.since >= self.cell.dispatch.poll_steps or not replica.running:
+            replica.since = 0
+            replica.polled_s = seen_s
+        return replica.polled_s
+
+    def waits(self, replica: Replica, step: Step, seen_s: float) -> bool:
+        """Whether the prompts that could join the step's decodes wait for more of them."""
+        dispatch = self.cell.dispatch
+        if dispatch.wait_steps == 0 or step.tokens == 0:
+            return False
+        tokens, seats = step.tokens, self.cell.max_num_seqs - len(replica.running)
+        for request in list(replica.waiting)[: max(0, seats)]:
+            more = request.known - request.computed
+            if request.visible_s > seen_s or tokens + more > self.cell.max_num_batched_tokens:
+                break
+            tokens += more
+        if tokens == step.tokens:
+            return False
+        if replica.since >= dispatch.wait_steps or tokens >= ceil(
+            dispatch.wait_fraction * self.cell.max_num_batched_tokens
+        ):
+            replica.since = 0
+            return False
+        replica.since += 1
+        return True
+
+    def schedule_running(self, replica: Replica, first: int = 0) -> tuple[Step, bool]:
+        """A step with the running requests from the `first` one on, and whether one was preempted."""
         step = Step()
         preempted = False
-        position = 0
+        position = first
         while position < len(replica.running) and step.tokens < self.cell.max_num_batched_tokens:
             request = replica.running[position]
             position += 1
@@ -306,16 +374,19 @@ class Simulation:
             if len(replica.running) == self.cell.max_num_seqs or request.visible_s > seen_s or request.sampling:
                 return
             tokens = min(request.known - request.computed, self.cell.max_num_batched_tokens - step.tokens)
-            if self.cell.whole_prompts and tokens < request.known - request.computed:
+            if self.cell.dispatch.whole_prompts and tokens < request.known - request.computed:
                 return
-            if not self.allocate(replica, request, tokens):
+            if not self.allocate(replica, request, tokens, starts=True):
                 return
             replica.running.append(replica.waiting.popleft())
             self.take(step, request, tokens)
 
-    def allocate(self, replica: Replica, request: Request, tokens: int) -> bool:
-        """Give the request the blocks for so many more tokens, if they are there."""
-        more = self.blocks(request.computed + tokens) - request.blocks
+    def allocate(self, replica: Replica, request: Request, tokens: int, starts: bool = False) -> bool:
+        """Give the request the blocks for so many more tokens, if they are there; or for all that it will need."""
+        held = request.computed + tokens
+        if starts and self.cell.dispatch.reserves_output:
+            held = request.input_tokens + request.output_tokens - 1
+        more = max(0, self.blocks(held) - request.blocks)
         if more > self.cell.kv_blocks - replica.used_blocks:
             return False
         request.blocks += more

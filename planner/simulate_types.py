@@ -1,7 +1,8 @@
 """What the simulator takes and gives: cells, requests, closed loops and outcomes.
 
-One router serves `copies` equal replicas. A request that can never run (longer than the model's context, or more KV
-blocks than there are) is rejected where it arrives: it takes no router turn and loads no replica.
+One router serves `copies` equal replicas. A request that can never run (longer than the model's context, more KV blocks
+than there are, or a prompt that must not be cut and does not fit a step) is rejected where it arrives: it takes no
+router turn and loads no replica.
 """
 
 from dataclasses import dataclass
@@ -37,11 +38,37 @@ class Router(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """How a scheduler fills its steps; the defaults are those of vLLM.
+
+    `prompts_apart`: a step holds prompts only, or decodes only when there is no prompt to schedule. `whole_prompts`: a
+    prompt is never cut. `reserves_output`: a request starts when there are blocks for all of its answer, so that none
+    is preempted. `poll_steps`: while only decodes run, new requests are looked for every so many steps.
+    `wait_steps`: prompts wait beside decodes for up to so many steps, until they and the decodes make
+    `wait_fraction` of max_num_batched_tokens; 0: they do not wait.
+    """
+
+    prompts_apart: bool = False
+    whole_prompts: bool = False
+    reserves_output: bool = False
+    poll_steps: int = 1
+    wait_steps: int = 0
+    wait_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.poll_steps < 1 or self.wait_steps < 0 or not 0 < self.wait_fraction <= 1:
+            raise ValueError("poll_steps must be at least 1, wait_steps at least 0, wait_fraction in (0, 1]")
+
+
+AS_VLLM = Dispatch()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlmCell:
     """LLM replicas behind one router. `kv_blocks`: usable blocks of one replica, of `block_tokens` tokens each.
 
     `embed`: a model that only reads its prompt: a request is done, and its KV freed, when the prompt is processed;
-    its output tokens count as none. `whole_prompts`: a prompt is never cut (encoders attend over all of it at once).
+    its output tokens count as none.
     """
 
     table: StepTable
@@ -53,7 +80,7 @@ class LlmCell:
     max_model_len: int
     router: Router = Router.ROUND_ROBIN
     embed: bool = False
-    whole_prompts: bool = False
+    dispatch: Dispatch = AS_VLLM
 
     def __post_init__(self) -> None:
         for name in ("copies", "kv_blocks", "block_tokens", "max_num_seqs", "max_model_len"):
@@ -64,10 +91,11 @@ class LlmCell:
             raise ValueError(
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs ({self.max_num_seqs})"
             )
-        if self.whole_prompts and self.max_num_batched_tokens < self.max_model_len:
+        preempts = not self.dispatch.reserves_output
+        if self.dispatch.whole_prompts and preempts and self.max_num_batched_tokens < self.max_model_len:
             raise ValueError(
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_model_len ({self.max_model_len})"
-                " of a model whose prompts cannot be cut"
+                " of an engine that does not cut the prompts of preempted requests"
             )
         if self.table.schedule_lag_steps not in (0, 1):
             raise ValueError(f"schedule_lag_steps must be 0 or 1, got {self.table.schedule_lag_steps}")

@@ -64,6 +64,7 @@ class Layouted:
             max_num_seqs=max_num_seqs,
             block_tokens=self.engine.block_tokens,
             reserved_blocks=self.engine.reserved_blocks,
+            kv_fraction_of_free=self.engine.kv_fraction_of_free,
         )
         return memory_budget(self.model.architecture, self.layout, self.pool.gpu, memory)
 

@@ -2,7 +2,9 @@
 
 A line is one curve (of decode attention: one batch of it) over its size. It starts with a few sizes spread evenly by
 their logarithm; then intervals are halved, the one that is expected to be read worst first. How far off the middle of
-an interval was, read from the points before, tells what to expect of its halves.
+an interval was, read from the points before, tells what to expect of its halves. No interval is halved for an error
+that chance explains: how widely the runs of a point spread says how far off their median may be. Times do not fall
+along a line, which bounds what can be between two points; falls within the noise of points are evened out.
 """
 
 import itertools
@@ -21,8 +23,12 @@ from profiles.kernel_table import KindTable
 START_POINTS = 4
 LEAST_RATIO = 1.25
 """Intervals whose ends are closer than this are not halved."""
+UNSEEN = 0.25
+"""Share of what the ends leave open that is expected of an interval whose middle nobody looked at."""
 HALVED = 0.5
 """Share of an interval's error that is expected of its halves: a quarter where the curve is smooth, all at a jump."""
+MEDIAN_NOISE = 2.0 * 1.2533 / 2.5631
+"""Two standard errors of the median of n normal values, times √n, ÷ the distance of their 10th and 90th percentile."""
 
 Cell = str | int
 
@@ -52,10 +58,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Seconds of a point, and how widely its runs spread: the 10th to the 90th percentile ÷ the median."""
+    """Seconds of a point (the median), how widely its runs spread (the 10th to the 90th percentile ÷ the median), and
+    how many there were.
+    """
 
     seconds: float
     spread_fraction: float
+    runs: int
+
+    @property
+    def noise_fraction(self) -> float:
+        """How far off the median may be by chance (two standard errors)."""
+        return MEDIAN_NOISE * self.spread_fraction / math.sqrt(self.runs)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +96,9 @@ class AdaptiveGrid:
         self._state = [_Progress() for _ in self.lines]
 
     def next(self) -> tuple[int, int] | None:
-        """(index of the line, size) to measure; None when every interval is expected to be within the target."""
+        """(index of the line, size) to measure; None when every interval is expected to be within the target, or within
+        the noise of its points.
+        """
         best: tuple[float, int, int] | None = None
         for number, line in enumerate(self.lines):
             wanted = self._wanted(number, line)
@@ -98,9 +114,8 @@ class AdaptiveGrid:
         if read is not None:
             off = abs(read / measured.seconds - 1.0)
             self.errors.append(off)
-            noise = max(p.spread_fraction for p in self._around(number, size))
             below = max(s for s in state.points if s < size)
-            state.expected[below] = state.expected[size] = HALVED * max(off - noise, 0.0)
+            state.expected[below] = state.expected[size] = HALVED * off
         elif self._started(number):
             self._expect_of_start(number)
 
@@ -124,7 +139,16 @@ class AdaptiveGrid:
     def remaining(self) -> int:
         """Points that are certainly still to be measured."""
         starting = sum(len(self._unstarted(n)) for n in range(len(self.lines)))
-        return starting + sum(e > self.target_fraction for n in range(len(self.lines)) for e in self._expected(n))
+        return starting + sum(len(self._to_halve(n)) for n in range(len(self.lines)) if self._started(n))
+
+    @property
+    def limited(self) -> dict[str, float]:
+        """Kernels whose points are mostly noisier than the target, and by how much they may be off (median)."""
+        noise: dict[str, list[float]] = {}
+        for line, state in zip(self.lines, self._state, strict=True):
+            noise.setdefault(line.kernel, []).extend(p.noise_fraction for p in state.points.values())
+        typical = {kernel: float(np.median(found)) for kernel, found in noise.items() if found}
+        return {kernel: off for kernel, off in typical.items() if off > self.target_fraction}
 
     def _wanted(self, number: int, line: Line) -> tuple[float, int] | None:
         """(expected error, size) of the point of a line to be measured next."""
@@ -132,11 +156,29 @@ class AdaptiveGrid:
         if missing:
             # The coarse view of every line comes before any detail; of that, what was measured least first.
             return math.inf if not self._state[number].points else 1e9 / len(self._state[number].points), missing[-1]
-        intervals = self._intervals(number)
-        worst = max(intervals, key=lambda one: self._state[number].expected[one[0]], default=None)
-        if worst is None or self._state[number].expected[worst[0]] <= self.target_fraction:
-            return None
-        return self._state[number].expected[worst[0]], _middle(*worst)
+        expected = self._state[number].expected
+        worst = max(self._to_halve(number), key=lambda one: expected[one[0]], default=None)
+        return None if worst is None else (expected[worst[0]], _middle(*worst))
+
+    def _to_halve(self, number: int) -> list[tuple[int, int]]:
+        """The intervals that are expected to be off by more than the target and the noise of their ends, where the ends
+        leave so much open.
+        """
+        state = self._state[number]
+
+        def floor(ends: tuple[int, int]) -> float:
+            return max(self.target_fraction, *(state.points[size].noise_fraction for size in ends))
+
+        return [
+            ends
+            for ends in self._intervals(number)
+            if min(state.expected[ends[0]], self._open(number, *ends)) > floor(ends)
+        ]
+
+    def _open(self, number: int, low: int, high: int) -> float:
+        """How far off a time between two points can be, since times do not fall; at most 1."""
+        points = self._state[number].points
+        return min(max(points[high].seconds / points[low].seconds - 1.0, 0.0), 1.0)
 
     def _intervals(self, number: int) -> list[tuple[int, int]]:
         """The intervals that can be halved."""
@@ -147,7 +189,8 @@ class AdaptiveGrid:
     def _expected(self, number: int) -> list[float]:
         if self._unstarted(number):
             return []
-        return [self._state[number].expected[a] for a, _ in self._intervals(number)]
+        expected = self._state[number].expected
+        return [min(expected[a], self._open(number, a, b)) for a, b in self._intervals(number)]
 
     def _unstarted(self, number: int) -> list[int]:
         state = self._state[number]
@@ -157,11 +200,14 @@ class AdaptiveGrid:
         return not self._unstarted(number)
 
     def _expect_of_start(self, number: int) -> None:
-        """Expect of each first interval the error of its ends read from their neighbours; nothing is known of two."""
+        """Expect of each first interval the error of its ends read from their neighbours, or a share of what they leave
+        open; nothing is known of two.
+        """
         sizes = sorted(self._state[number].points)
         off = {s: self._left_out(number, s) for s in sizes[1:-1]}
         for a, b in itertools.pairwise(sizes):
-            self._state[number].expected[a] = max((off[s] for s in (a, b) if s in off), default=1.0)
+            of_ends = max((off[s] for s in (a, b) if s in off), default=1.0)
+            self._state[number].expected[a] = max(of_ends, UNSEEN * self._open(number, a, b))
 
     def _left_out(self, number: int, size: int) -> float:
         state = self._state[number]
@@ -170,17 +216,44 @@ class AdaptiveGrid:
         state.points[size] = own
         return abs(read / own.seconds - 1.0)
 
-    def _around(self, number: int, size: int) -> list[Measured]:
-        points = self._state[number].points
-        sizes = sorted(points)
-        at = sizes.index(size)
-        return [points[s] for s in sizes[max(at - 1, 0) : at + 2]]
-
     def _read(self, number: int, size: int) -> float:
         """What a kernel table of the line's points alone gives at a size."""
-        return read_line(
-            self.lines[number], {s: p.seconds for s, p in self._state[number].points.items()}, self.gpu, size
-        )
+        return read_line(self.lines[number], self.seconds(number), self.gpu, size)
+
+    def seconds(self, number: int) -> dict[int, float]:
+        """The times of a line's points for a table, falls within their noise evened out."""
+        return evened_out(self._state[number].points)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """Neighbours that share one time."""
+
+    sizes: tuple[int, ...]
+    log_seconds: float
+    noise: float
+
+    def joined(self, other: "_Block") -> "_Block":
+        here, there = len(self.sizes), len(other.sizes)
+        mean = (here * self.log_seconds + there * other.log_seconds) / (here + there)
+        return _Block(sizes=self.sizes + other.sizes, log_seconds=mean, noise=max(self.noise, other.noise))
+
+
+def evened_out(points: Mapping[int, Measured]) -> dict[int, float]:
+    """Seconds by size: neighbours that fall by no more than their noise get their (geometric) mean.
+
+    A table holds times that do not fall; without this, chance would leave it the low points of a flat stretch only.
+    """
+    blocks: list[_Block] = []
+    for size, point in sorted(points.items()):
+        blocks.append(_Block(sizes=(size,), log_seconds=math.log(point.seconds), noise=point.noise_fraction))
+        while len(blocks) > 1:
+            before, last = blocks[-2:]
+            fall = before.log_seconds - last.log_seconds
+            if not 0 < fall <= before.noise + last.noise:
+                break
+            blocks[-2:] = [before.joined(last)]
+    return {size: math.exp(block.log_seconds) for block in blocks for size in block.sizes}
 
 
 def read_line(line: Line, seconds: Mapping[int, float], gpu: Gpu, size: int) -> float:

@@ -108,6 +108,8 @@ class Engine(EngineData):
     cpu_block_tokens: PositiveInt = 128
     reserved_blocks: NonNegativeInt = 1
     gpu_memory_utilization: float = Field(gt=0, le=1)
+    kv_fraction_of_free: float = Field(default=1.0, gt=0, le=1)
+    """Share that KV gets of the memory that is left beside weights and activations."""
     process_overhead_bytes: NonNegativeInt
     step_terms: tuple[StepTerms, ...]
     """The first that holds is taken; none at all for an engine whose steps are known by measurement only."""
@@ -120,11 +122,16 @@ class Engine(EngineData):
     fp8_kv_generations: tuple[Generation, ...] = ()
     """Where an estimate takes an fp8 KV cache beside weights in fp8, mxfp4 or nvfp4, unless told otherwise."""
     chunked_prefill: bool
+    prompts_apart: bool = False
+    """A step holds prompts only, or decodes only when there is no prompt to schedule."""
+    reserves_output: bool = False
+    """A request starts when there is KV for all of its answer, so that none is preempted."""
     prefix_caching: bool
     fp8_block_over_fp8: PositiveFloat = 1.0
     """Time of a GEMM with block-scaled fp8 weights over one with fp8 weights."""
-    deployable_kinds: tuple[TemplateKind, ...] = Field(min_length=1)
-    program: Literal["vllm"] = "vllm"
+    deployable_kinds: tuple[TemplateKind, ...]
+    """What can be exported and started; none: the engine is for estimates and what-if."""
+    program: Literal["vllm", "sglang", "trtllm"] = "vllm"
     """The program that runs a replica."""
     device: Literal["gpu", "cpu"] = "gpu"
     """What a "GPU" of a plan for this engine is: a GPU, or one processor core."""
@@ -146,6 +153,11 @@ class Engine(EngineData):
         for terms in self.step_terms:
             if terms.holds_for(gpu, model, quantization):
                 return terms
+        if not self.step_terms:
+            raise ProfileError(
+                f"Engine {self.name!r} has no step_terms: its steps are known by measurement only. Measure them with"
+                " muxplan profile engine and plan for the device profile that it writes, or name another engine."
+            )
         raise ProfileError(
             f"Engine {self.name!r} has no step_terms for {model.name!r} in {quantization} on {gpu.name!r};"
             " add an entry without conditions."

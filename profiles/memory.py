@@ -31,7 +31,8 @@ class EngineMemory:
     """What one engine process is told, and what it takes for itself, per GPU.
 
     `reserved_blocks` is vLLM's null block. The process overhead (CUDA context, NCCL, workspaces) is paid by every
-    engine process on a GPU; `cuda_graph_bytes` is for captured graphs that the overhead does not hold already.
+    engine process on a GPU; `cuda_graph_bytes` is for captured graphs that the overhead does not hold already. KV gets
+    `kv_fraction_of_free` of what is left.
     """
 
     gpu_memory_utilization: float
@@ -42,6 +43,7 @@ class EngineMemory:
     block_tokens: int
     reserved_blocks: int
     cuda_graph_bytes: int = 0
+    kv_fraction_of_free: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class MemoryBudget:
 
     `kv_blocks` includes the reserved one; `kv_tokens` is what the engine prints (all blocks), `usable_kv_tokens` is
     without it. For a model with sliding windows a token counts full: `sequence_kv_tokens` says how many a sequence
-    takes. An encoder keeps no KV: zeros. `slack_bytes` is outside the utilisation.
+    takes. An encoder keeps no KV: zeros. `slack_bytes` is outside the utilisation, or left free beside KV.
     """
 
     visible_bytes: int
@@ -162,9 +164,10 @@ def memory_budget(
 ) -> MemoryBudget | Refusal:
     """What one GPU of a replica holds and how much KV is left, or why the replica cannot run.
 
-    visible memory x utilisation - process overhead - weights - activations - graphs = KV, on the stage with the least
-    room for tokens. Refused: a layout the engine refuses, a format the GPU cannot run, weights that do not fit, a KV
-    cache that cannot hold one request of `max_model_len_tokens` beside the reserved block.
+    visible memory x utilisation - process overhead - weights - activations - graphs, times the fraction that KV gets of
+    it, = KV, on the stage with the least room for tokens. Refused: a layout the engine refuses, a format the GPU cannot
+    run, weights that do not fit, a KV cache that cannot hold one request of `max_model_len_tokens` beside the reserved
+    block.
     """
     refusal = layout_refusal(model, layout) or format_refusal(layout, device) or _length_refusal(model, engine)
     if refusal is not None:
@@ -182,12 +185,13 @@ def _stage_budget(
     weights = stage_weight_bytes(model, layout, stage)
     sampled = min(engine.max_num_seqs, engine.max_num_batched_tokens) if stage.last else 0
     activations = activation_bytes(model, layout, engine.max_num_batched_tokens, sampled)
-    kv = allowed - engine.process_overhead_bytes - weights - activations - engine.cuda_graph_bytes
+    free = allowed - engine.process_overhead_bytes - weights - activations - engine.cuda_graph_bytes
+    kv = int(free * engine.kv_fraction_of_free) if free > 0 else free
     per_token = stage.layers * layer_kv_bytes(model, layout.kv_dtype, layout.tp)
     blocks = kv_blocks(max(kv, 0), per_token, engine.block_tokens)
     return MemoryBudget(
         visible_bytes=visible,
-        slack_bytes=visible - allowed,
+        slack_bytes=visible - allowed + free - kv,
         process_overhead_bytes=engine.process_overhead_bytes,
         weight_bytes=weights,
         activation_bytes=activations,

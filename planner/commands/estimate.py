@@ -75,6 +75,7 @@ def _question(arguments: argparse.Namespace) -> Question:
         rate_rps=arguments.rate,
         max_num_seqs=arguments.max_num_seqs,
         max_num_batched_tokens=arguments.max_num_batched_tokens,
+        gpu_memory_utilization=arguments.gpu_memory_utilization,
         num_requests=arguments.num_requests,
         length_low_fraction=arguments.length_low_fraction,
         start=arguments.start,

@@ -59,6 +59,7 @@ def _as_json(found: KernelProfile, folder: Path) -> str:
         "folder": str(folder),
         "points": found.points,
         "failed": dict(found.failed),
+        "noise_limited": dict(found.noise_limited),
         "ended": found.ended,
         **found.imported.index.model_dump(mode="json"),
     }
@@ -71,6 +72,10 @@ def _as_text(found: KernelProfile, folder: Path) -> str:
         median, p90 = np.quantile(found.between_errors, (0.5, 0.9))
         lines.append(f"points measured between others were read {median:.1%} off before (median; p90 {p90:.1%})")
     lines += [f"not measured: {what} ({count} times)" for what, count in found.failed.items()]
+    lines += [
+        f"limited by noise: {kernel} points may be off by {off:.1%}, more than --error: a quieter machine would help"
+        for kernel, off in found.noise_limited.items()
+    ]
     if found.ended:
         lines.append(f"ended by {found.ended}")
     lines.append(f"a spec uses it as `gpu: {folder}/{GPU_FILE}`")

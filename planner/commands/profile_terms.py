@@ -27,13 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     def tell(line: str) -> None:
         sys.stderr.write(line + "\n")
 
-    runs = by_deployment(read_sample(Path(arguments.runs)), Estimator())
+    runs = by_deployment(read_sample(Path(arguments.runs), arguments.engine), Estimator())
     fits = fit_alone(runs, tell)
     fitted = engine.model_copy(
         update={
             "step_terms": step_terms(runs, fits),
             "step_terms_spread": spread_of(list(fits.values())),
-            "sources": (*_others(engine), _source(arguments.engine)),
+            "sources": (*_others(engine), _source(engine.name)),
         }
     )
     atomic_write_text(output, _text(fitted))

@@ -16,7 +16,7 @@ from planner import cli
 from planner.plan_io import read_plan
 from planner.runtime.environment import find_torch
 from planner.runtime.errors import EngineEnvironmentError
-from planner.runtime.torch_worker import crew
+from planner.runtime.torch_worker import TorchWorker, crew
 from profiles.evidence import Evidence
 from profiles.gpus import find_gpu
 from profiles.kernel_kinds import COLLECTIVES
@@ -107,6 +107,27 @@ def test_collectives_run_between_processes(python: Path) -> None:
                 worker.send({"do": "measure", "kernel": "collective", "columns": columns, "budget_s": 0.1})
             answers = [worker.receive(600.0) for worker in workers]
             assert all(len(answer["seconds"]) > 5 and min(answer["seconds"]) > 0 for answer in answers), answers
+
+
+def test_latent_attention_takes_longer_over_more_tokens(python: Path) -> None:
+    fixed = {"operand": "fp32", "heads": 4}
+    with TorchWorker(python=python, device="cpu", cores=(0,)) as worker:
+
+        def seconds(kernel: str, **columns: int) -> float:
+            asked = {"do": "measure", "kernel": kernel, "columns": {**fixed, **columns}, "budget_s": 0.1}
+            return min(worker.ask(asked)["seconds"])
+
+        assert 0 < seconds("mla_prefill", tokens=32) < seconds("mla_prefill", tokens=512)
+        assert 0 < seconds("mla_decode", batch=2, context=32) < seconds("mla_decode", batch=2, context=4096)
+        refused = worker.ask(
+            {
+                "do": "measure",
+                "kernel": "mla_decode",
+                "columns": {"operand": "fp8", "heads": 4, "batch": 1, "context": 16},
+                "budget_s": 0.1,
+            }
+        )
+        assert refused["unsupported"]
 
 
 def test_killed_it_goes_on_where_it_was(python: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_python_without_torch_is_refused(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_points_come_back_from_their_file_as_tables() -> None:
-    told = {"spread_fraction": 0.01, "runs": 9, "timed_by": "graph"}
+    told = {"spread_fraction": 0.01, "runs": 9, "timed_by": "graph", "measured_s": 2e-5}
     columns = {"operand": "bf16", "n": 4096, "k": 4096}
     rows = [
         {"kernel": "gemm", "columns": {**columns, "m": m}, "seconds": 2e-5 + 4e-8 * m, **told} for m in (1, 64, 1024)
@@ -39,7 +39,7 @@ def test_points_come_back_from_their_file_as_tables() -> None:
     )
     rows.append({"kernel": "copy", "columns": {"direction": "host_to_device", "bytes": 2**26}, "seconds": 2e-3, **told})
     text = points_csv(rows, "NVIDIA H200")
-    assert text.splitlines()[0].endswith("latency_us,spread_fraction,runs,timed_by")
+    assert text.splitlines()[0].endswith("latency_us,measured_us,spread_fraction,runs,timed_by")
     found = imported_points(text, load_gpu("h200-sxm-141gb"), "a test")
     assert {name: table.points for name, table in found.index.tables.items()} == {"gemm": 3, "norm": 1, "copy": 1}
     assert found.index.device == "NVIDIA H200" and found.index.sources[0].source == "a test"

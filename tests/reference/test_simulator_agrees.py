@@ -8,7 +8,7 @@ import pytest
 
 from planner import simulate_reference, simulate_table_reference
 from planner.simulate import simulate_closed_loop, simulate_llm, simulate_table
-from planner.simulate_types import ClosedLoop, FloatArray, LlmCell, Outcome, Requests, Router, TableCell
+from planner.simulate_types import ClosedLoop, Dispatch, FloatArray, LlmCell, Outcome, Requests, Router, TableCell
 from profiles.evidence import Evidence, EvidenceShares
 from profiles.step_table import Component, StepTable
 
@@ -51,7 +51,22 @@ def generated_llm_cell(rng: np.random.Generator) -> LlmCell:
         max_model_len=longest,
         router=Router(int(rng.integers(0, 3))),
         embed=encoder or bool(rng.random() < 0.1),
-        whole_prompts=encoder,
+        dispatch=generated_dispatch(rng, encoder),
+    )
+
+
+def generated_dispatch(rng: np.random.Generator, encoder: bool) -> Dispatch:
+    """Half of the engines fill their steps as vLLM does."""
+    if encoder or rng.random() < 0.5:
+        return Dispatch(whole_prompts=encoder)
+    reserves = bool(rng.random() < 0.4)
+    return Dispatch(
+        prompts_apart=bool(rng.random() < 0.5),
+        whole_prompts=reserves and bool(rng.random() < 0.5),
+        reserves_output=reserves,
+        poll_steps=int(rng.choice([1, 1, 3, 10])),
+        wait_steps=int(rng.choice([0, 4, 20])),
+        wait_fraction=float(rng.choice([0.2, 1.0])),
     )
 
 
@@ -99,10 +114,14 @@ def test_llm_cells_agree_and_the_cases_are_not_tame() -> None:
         "rejected": 0,
         "embed": 0,
         "whole prompts": 0,
+        "prompts apart": 0,
+        "reserved": 0,
+        "polled": 0,
+        "waited": 0,
         "horizon": 0,
     }
     routers = set()
-    for seed in range(120):
+    for seed in range(240):
         rng = np.random.default_rng(seed)
         cell = generated_llm_cell(rng)
         horizon_s = inf if rng.random() < 0.8 else 1.0
@@ -124,7 +143,12 @@ def test_llm_cells_agree_and_the_cases_are_not_tame() -> None:
         seen["preempted in a pipeline"] += found.preemptions > 0 and cell.table.stages > 1
         seen["lag"] += cell.table.schedule_lag_steps
         seen["embed"] += cell.embed
-        seen["whole prompts"] += cell.whole_prompts
+        dispatch = cell.dispatch
+        seen["whole prompts"] += dispatch.whole_prompts
+        seen["prompts apart"] += dispatch.prompts_apart
+        seen["reserved"] += dispatch.reserves_output and found.kv_peak_fraction > 0.9
+        seen["polled"] += dispatch.poll_steps > 1
+        seen["waited"] += dispatch.wait_steps > 0 and not dispatch.prompts_apart
         seen["horizon"] += horizon_s < inf and not found.served.all()
         seen["rejected"] += bool(np.any((found.replica < 0) & np.isfinite(found.arrival_s)))
         routers.add(cell.router)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from profiles.adaptive_grid import START_POINTS, AdaptiveGrid, Line, Measured, read_line
+from profiles.adaptive_grid import START_POINTS, AdaptiveGrid, Line, Measured, evened_out, read_line
 from profiles.gpus import load_gpu
 
 GPU = load_gpu("h200-sxm-141gb")
@@ -25,6 +25,9 @@ def stepped(size: int) -> float:
     return 2e-5 if size < 700 else 4e-5
 
 
+RUNS = 20
+
+
 def measured(lines: list[Line], laws: list[Law], target: float = 0.05, spread: float = 0.0) -> AdaptiveGrid:
     """A grid that asked for points until it was content."""
     grid = AdaptiveGrid(lines=lines, gpu=GPU, target_fraction=target)
@@ -33,7 +36,7 @@ def measured(lines: list[Line], laws: list[Law], target: float = 0.05, spread: f
         if wanted is None:
             return grid
         number, size = wanted
-        grid.add(number, size, Measured(seconds=laws[number](size), spread_fraction=spread))
+        grid.add(number, size, Measured(seconds=laws[number](size), spread_fraction=spread, runs=RUNS))
     pytest.fail("the grid is never content")
 
 
@@ -42,7 +45,7 @@ def asked(lines: list[Line], laws: list[Law], spread: float = 0.0) -> list[tuple
     grid, found = AdaptiveGrid(lines=lines, gpu=GPU, target_fraction=0.05), []
     while (wanted := grid.next()) is not None:
         found.append(wanted)
-        grid.add(*wanted, Measured(seconds=laws[wanted[0]](wanted[1]), spread_fraction=spread))
+        grid.add(*wanted, Measured(seconds=laws[wanted[0]](wanted[1]), spread_fraction=spread, runs=RUNS))
     return found
 
 
@@ -84,6 +87,52 @@ def test_noise_is_not_chased() -> None:
     assert len(asked([GEMM], [noisy], spread=0.4)) < len(asked([GEMM], [noisy], spread=0.0))
 
 
+def noisy_runs(law: Law, sigma: float) -> Callable[[int], Measured]:
+    """A measure whose runs scatter around the law, always the same at the same size."""
+
+    def measure(size: int) -> Measured:
+        runs = law(size) * np.random.default_rng([7, size]).lognormal(0.0, sigma, RUNS)
+        low, middle, high = np.quantile(runs, (0.1, 0.5, 0.9)).tolist()
+        return Measured(seconds=middle, spread_fraction=(high - low) / middle, runs=RUNS)
+
+    return measure
+
+
+def refined(measure: Callable[[int], Measured], target: float = 0.05) -> tuple[AdaptiveGrid, dict[int, float]]:
+    """A grid of one line that asked until it was content, and what its table holds."""
+    grid = AdaptiveGrid(lines=[GEMM], gpu=GPU, target_fraction=target)
+    while (wanted := grid.next()) is not None:
+        grid.add(*wanted, measure(wanted[1]))
+        assert len(grid.seconds(0)) < 100, "noise is chased"
+    return grid, grid.seconds(0)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.2])
+def test_a_jump_is_found_although_runs_spread_more_than_the_target(sigma: float) -> None:
+    grid, known = refined(noisy_runs(stepped, sigma))
+    off = [abs(read_line(GEMM, known, GPU, s) / stepped(s) - 1) for s in range(1, 4097, 7) if abs(s - 700) > 120]
+    may_be_off = max(grid.limited.get("gemm", 0.05), 0.05)
+    assert float(np.quantile(off, 0.9)) < 2 * may_be_off, "no worse than the noise of the points"
+    below, above = max(s for s in known if s < 700), min(s for s in known if s >= 700)
+    assert above / below < 1.6
+
+
+def test_falls_within_the_noise_are_evened_out_and_others_kept() -> None:
+    quiet = {"spread_fraction": 0.02, "runs": RUNS}
+    noisy = {"spread_fraction": 0.5, "runs": RUNS}
+    points = {1: Measured(seconds=2.1e-5, **noisy), 2: Measured(seconds=1.9e-5, **noisy)}
+    even = evened_out(points | {4: Measured(seconds=4e-5, **quiet), 8: Measured(seconds=3e-5, **quiet)})
+    assert even[1] == even[2] == pytest.approx((2.1e-5 * 1.9e-5) ** 0.5)
+    assert (even[4], even[8]) == pytest.approx((4e-5, 3e-5)), "that is no noise: the lints see it"
+
+
+def test_what_noise_limits_is_said() -> None:
+    assert refined(noisy_runs(smooth, 0.01))[0].limited == {}
+    limited = refined(noisy_runs(smooth, 0.4))[0].limited
+    assert set(limited) == {"gemm"} and 0.1 < limited["gemm"] < 0.4
+    assert len(refined(noisy_runs(smooth, 0.4))[1]) <= len(refined(noisy_runs(stepped, 0.01))[1])
+
+
 def test_a_size_that_fails_ends_its_line_there() -> None:
     grid = AdaptiveGrid(lines=[GEMM], gpu=GPU, target_fraction=0.05)
     found = []
@@ -92,7 +141,7 @@ def test_a_size_that_fails_ends_its_line_there() -> None:
             grid.give_up(*wanted)
         else:
             found.append(wanted[1])
-            grid.add(*wanted, Measured(seconds=smooth(wanted[1]), spread_fraction=0.0))
+            grid.add(*wanted, Measured(seconds=smooth(wanted[1]), spread_fraction=0.0, runs=RUNS))
     assert found and max(found) <= 300
     assert len(found) >= 3, "what is below is measured all the same"
 
@@ -104,7 +153,7 @@ def test_a_middle_that_fails_is_asked_for_once() -> None:
             failed.append(wanted[1])
             grid.give_up(*wanted)
         else:
-            grid.add(*wanted, Measured(seconds=stepped(wanted[1]), spread_fraction=0.0))
+            grid.add(*wanted, Measured(seconds=stepped(wanted[1]), spread_fraction=0.0, runs=RUNS))
     assert failed and len(failed) == len(set(failed))
 
 
@@ -114,5 +163,5 @@ def test_a_line_that_cannot_run_at_all_is_dropped() -> None:
     found = []
     while (wanted := grid.next()) is not None:
         found.append(wanted[0])
-        grid.add(*wanted, Measured(seconds=smooth(wanted[1]), spread_fraction=0.0))
+        grid.add(*wanted, Measured(seconds=smooth(wanted[1]), spread_fraction=0.0, runs=RUNS))
     assert set(found) == {1}

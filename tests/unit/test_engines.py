@@ -78,3 +78,18 @@ def test_an_engine_without_terms_for_a_deployment_says_so() -> None:
 def test_an_unknown_engine_suggests_the_nearest() -> None:
     with pytest.raises(ProfileError, match="Maybe you meant 'vllm'"):
         load_engine("vlm")
+
+
+def test_engines_that_are_not_deployed_keep_their_own_rules() -> None:
+    sglang, trtllm, vllm = (load_engine(name) for name in ("sglang", "trtllm", "vllm"))
+    assert sglang.prompts_apart and sglang.chunked_prefill and not sglang.reserves_output
+    assert trtllm.reserves_output and not trtllm.chunked_prefill and not trtllm.prompts_apart
+    assert not (vllm.prompts_apart or vllm.reserves_output) and vllm.chunked_prefill
+    assert not (sglang.deployable_kinds or trtllm.deployable_kinds) and vllm.deployable_kinds
+    assert sglang.limits_for(load_gpu("b200-sxm-180gb")).max_num_batched_tokens == 16384
+    assert sglang.limits_for(load_gpu("l4-24gb")).max_num_batched_tokens == 2048
+
+
+def test_an_engine_without_terms_says_what_to_do() -> None:
+    with pytest.raises(ProfileError, match=r"no step_terms: .* muxplan profile engine .*another engine"):
+        terms_of(load_engine("vllm-cpu"), "h100-sxm-80gb", "llama-3.1-8b", Quantization.BF16)

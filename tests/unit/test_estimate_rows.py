@@ -76,6 +76,7 @@ OPTIONS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     ),
     "max_num_seqs": ({"max_num_seqs": "1"}, {"max_num_seqs": 1}),
     "max_num_batched_tokens": ({"max_num_batched_tokens": "64"}, {"max_num_batched_tokens": 64}),
+    "gpu_memory_utilization": ({"gpu_memory_utilization": "0.5"}, {"gpu_memory_utilization": 0.5}),
     "num_requests": ({"num_requests": "7"}, {"num_requests": 7}),
     "length_low_fraction": ({"length_low_fraction": "0.25"}, {"length_low_fraction": 0.25}),
     "start": ({"start": "steady", "concurrency": "8"}, {"start": "steady", "concurrency": 8}),

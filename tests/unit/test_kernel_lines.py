@@ -42,6 +42,13 @@ def test_experts_are_lines_of_their_own() -> None:
     assert {line.fixed["tp"] for line in found} == {1, 2}
 
 
+def test_latent_attention_is_measured_by_its_heads() -> None:
+    found = lines(1, model="deepseek-v3")
+    assert {line.fixed["heads"] for line in found if line.kernel == "mla_prefill"} == {128, 64}
+    assert {line.fixed["batch"] for line in found if line.kernel == "mla_decode"} == {1, 4, 16, 64}
+    assert not [line for line in found if line.kernel == "decode_attention"]
+
+
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ProfileError, match="quantization 'fp7' is not known"):
         model_deployments(GPU, ["llama-3.1-8b"], [1], ["fp7"])

@@ -7,7 +7,7 @@ import pytest
 
 from planner.cli import main
 from planner.estimate import Estimator
-from planner.fit_engine import by_deployment, common_terms, fit_alone, spread_of, step_terms, without
+from planner.fit_engine import by_deployment, common_terms, fit_alone, fold_of, spread_of, step_terms, without
 from planner.measured_runs import RunsError
 from planner.silicon_sample import SampleRun, read_sample
 from profiles.engines import TermValues, load_engine
@@ -33,14 +33,14 @@ ROW = {
 }
 
 
-def read(folder: Path, *changes: dict[str, str]) -> list[SampleRun]:
+def read(folder: Path, *changes: dict[str, str], engine: str = "vllm") -> list[SampleRun]:
     """What is read of rows that differ from ROW so."""
     path = folder / "sample.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ROW)
         writer.writeheader()
         writer.writerows([ROW | change for change in changes])
-    return read_sample(path)
+    return read_sample(path, engine)
 
 
 def test_a_row_becomes_the_load_that_was_run(tmp_path: Path) -> None:
@@ -82,6 +82,39 @@ def test_parallelism_is_read_as_it_was_run(labels: dict[str, str], ranks: tuple[
 )
 def test_other_rows_are_left_out(change: dict[str, str], tmp_path: Path) -> None:
     assert [one.run.where.split()[-1] for one in read(tmp_path, change, {"id": "b"})] == ["b"]
+
+
+DEEPSEEK = {"model_path": "deepseek-ai/DeepSeek-V3", "backend": "sglang", "precision": "fp8", "tp_size": "8.0"}
+DEEPSEEK |= {"moe_tp_size": "8.0"}
+
+
+def test_runs_of_deepseek_count_once_and_those_of_r1_alone_speculated(tmp_path: Path) -> None:
+    again = DEEPSEEK | {"model_path": "deepseek-ai/DeepSeek-R1", "id": "b"}
+    relabelled = again | {"tp_size": "64.0", "moe_ep_size": "8.0", "id": "c"}
+    quicker = again | {"silicon_tpot_ms": "5", "id": "d"}
+    found = read(tmp_path, again, relabelled, quicker, DEEPSEEK, engine="sglang")
+    assert [(one.run.where.split()[-1], one.speculated) for one in found] == [("a", False), ("d", True)]
+    (twice, _) = read(tmp_path, {}, {"id": "b"})
+    assert not twice.speculated and twice.plain, "other models have no twins"
+
+
+def test_runs_of_sglang_without_a_version_started_cold(tmp_path: Path) -> None:
+    first = DEEPSEEK | {"backend_version": ""}
+    cold, plain = read(tmp_path, first, DEEPSEEK | {"silicon_ttft_ms": "70"}, engine="sglang")
+    assert cold.cold and not cold.plain and plain.plain
+
+
+def test_an_engine_s_rows_are_launched_as_its_scripts_do(tmp_path: Path) -> None:
+    busy = DEEPSEEK | {"concurrency": "16", "silicon_ttft_ms": "70"}
+    few, many = (one.run.question for one in read(tmp_path, DEEPSEEK, busy, engine="sglang"))
+    assert (few.engine, few.max_num_batched_tokens, few.poll_steps, many.poll_steps) == ("sglang", 32768, 10, 30)
+    whole = DEEPSEEK | {"backend": "trtllm", "precision": "fp4"}
+    dense = whole | {"model_path": "meta-llama/Llama-3.1-70B", "tp_size": "4.0", "moe_tp_size": "4.0"}
+    apart = whole | {"tp_size": "1.0", "attention_dp_size": "64.0", "moe_ep_size": "8.0", "silicon_ttft_ms": "70"}
+    one, other, ranks = (run.run.question for run in read(tmp_path, whole, dense, apart, engine="trtllm"))
+    assert (one.max_num_batched_tokens, one.wait_steps) == (1152, 0)
+    assert (other.max_num_batched_tokens, other.wait_steps, other.wait_fraction) == (16384, 20, 0.9)
+    assert (ranks.tp, ranks.attention_dp, ranks.ep) == (1, 8, 8)
 
 
 def test_fp8_is_block_scaled_where_the_checkpoint_is(tmp_path: Path) -> None:
@@ -133,8 +166,10 @@ def test_terms_of_deployments_become_the_entries_of_an_engine_s_file(tmp_path: P
     assert own[1].overhead_s == newest.overhead_s
     assert common.model is None and common.fit is not None
     mixtures = {deployment: some for deployment, some in runs.items() if deployment.model == "minimax-m2.5"}
+    assert len({fold_of(mixtures)(deployment) for deployment in mixtures}) == 2, "H200 fp8 and B200 fp4"
+    single = {deployment: some for deployment, some in mixtures.items() if deployment.precision == "fp4"}
     with pytest.raises(RunsError, match="at least two"):
-        step_terms(mixtures, fits)
+        step_terms(single, fits)
 
 
 def test_common_terms_are_medians_and_the_spread_is_between_deployments(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ Run = Callable[[], object]
 Columns = Mapping[str, Any]
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 PATTERN = 1 << 20
+LATENT, LATENT_ROPE, LATENT_KEY, LATENT_VALUE = 512, 64, 192, 128
+"""Widths of DeepSeek-V3's latent attention: the cache, its positional part, and a head's key and value in a prompt."""
 
 
 class UnsupportedError(Exception):
@@ -86,6 +88,22 @@ def _decode(columns: Columns, device: torch.device) -> Run:
     q = filled((batch, kv_heads, heads // kv_heads, width), kind, device)
     k, v = (filled((batch, kv_heads, context, width), kind, device) for _ in range(2))
     return lambda: F.scaled_dot_product_attention(q, k, v)
+
+
+def _latent_prefill(columns: Columns, device: torch.device) -> Run:
+    """One prompt of a model with latent attention, its keys and values expanded for every head (DeepSeek-V3)."""
+    tokens, heads, kind = columns["tokens"], columns["heads"], _half(_type(columns))
+    q, k = (filled((1, heads, tokens, LATENT_KEY), kind, device) for _ in range(2))
+    v = filled((1, heads, tokens, LATENT_VALUE), kind, device)
+    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def _latent_decode(columns: Columns, device: torch.device) -> Run:
+    """New tokens that attend in the latent space: all heads read one cache, whose first part is the values too."""
+    batch, context, heads, kind = (*(columns[c] for c in ("batch", "context", "heads")), _half(_type(columns)))
+    q = filled((batch, 1, heads, LATENT + LATENT_ROPE), kind, device)
+    cache = filled((batch, 1, context, LATENT + LATENT_ROPE), kind, device)
+    return lambda: F.scaled_dot_product_attention(q, cache, cache[..., :LATENT])
 
 
 def _packed(flash: Callable[..., object], columns: Columns, shape: tuple[int, int, int], device: torch.device) -> Run:
@@ -223,6 +241,8 @@ BUILDERS: Mapping[str, Callable[[Columns, torch.device], Run]] = {
     "gemm": _gemm,
     "prefill_attention": _prefill,
     "decode_attention": _decode,
+    "mla_prefill": _latent_prefill,
+    "mla_decode": _latent_decode,
     "norm": _norm,
     "activation": _activation,
     "moe": _moe,

@@ -21,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-README_PICTURES = ("plan",)
+README_PICTURES = ("plan", "gpu-map", "what-if")
 PORT = 8655
 ADDRESS = f"http://127.0.0.1:{PORT}"
 WAIT_MS = 900_000
@@ -33,7 +33,10 @@ NO_PLAN = '?set={"constraints":[{"kind":"max_gpus","count":1}]}'
 
 SPEC = "new URLSearchParams(location.search).get('spec')"
 
-Shoot = Callable[[str], None]
+GPU_MAP = "[class*='-gpus-chart']"
+
+Shoot = Callable[..., None]
+"""Called with the name of a picture, and the selector of a part where not the whole page is wanted."""
 
 
 def main() -> None:
@@ -81,17 +84,17 @@ def _walk(browser: Any, folder: Path, look: tuple[int, str], wanted: tuple[str, 
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
 
-    def shoot(name: str) -> None:
+    def shoot(name: str, part: str | None = None) -> None:
         if wanted is None or name in wanted:
-            _picture(page, folder / f"{name}.png", width)
+            _picture(page, folder / f"{name}.png", width, part)
 
     page.goto(ADDRESS)
     _plan(page, shoot)
+    _what_if(page)
+    if wanted is None and look == (NARROW_PX, "light"):
+        _studies(page)
+    shoot("what-if")
     if wanted is None:
-        _what_if(page)
-        if look == (NARROW_PX, "light"):
-            _studies(page)
-        shoot("what-if")
         _go(page, "Compare")
         page.get_by_text("What changes").wait_for()
         shoot("compare")
@@ -121,6 +124,7 @@ def _plan(page: Any, shoot: Shoot) -> None:
     page.get_by_text("Where everything runs").wait_for()
     page.get_by_text("The scenario: what must be served").click()
     shoot("plan")
+    shoot("gpu-map", GPU_MAP)
     page.get_by_role("button", name="Keep to compare").click()
     page.get_by_text("Kept as").first.wait_for()
 
@@ -168,17 +172,18 @@ def _export(page: Any, shoot: Shoot) -> None:
     page.get_by_role("button", name="files as ZIP").wait_for()
     shoot("export")
     page.get_by_role("tab", name="Check").click()
-    page.get_by_text("Seconds of traffic").wait_for()
+    page.get_by_role("button", name="Check", exact=True).click()
+    page.get_by_text(re.compile("^Held|^Did not hold")).wait_for()
     shoot("check")
 
 
-def _picture(page: Any, path: Path, width: int) -> None:
-    """The whole page: Streamlit scrolls inside, so the window is made as high as what it holds."""
+def _picture(page: Any, path: Path, width: int, part: str | None) -> None:
+    """The whole page or a part: Streamlit scrolls inside, so the window is made as high as what it holds."""
     _settle(page)
     height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
     page.set_viewport_size({"width": width, "height": max(HEIGHT, height)})
     _settle(page)
-    page.screenshot(path=path)
+    (page if part is None else page.locator(part)).screenshot(path=path)
     with Image.open(path) as picture:
         picture.quantize(COLOURS).save(path, optimize=True)
     page.set_viewport_size({"width": width, "height": HEIGHT})

@@ -213,10 +213,10 @@ class CellSimulator:
         new = [(key, k) for key in dict.fromkeys(keys) for k in range(count) if (key, k) not in self._counts]
         prints = self._recall(new) if self._memory is not None else {}
         new = [job for job in new if job not in self._counts]
-        for (key, k), run in zip(new, self.run(new), strict=True):
-            self._counts[key, k] = self._count(key, run)
-            if self._memory is not None:
-                self._memory.put(prints[key, k], self._counts[key, k])
+        self.run(new)
+        if self._memory is not None:
+            for job in new:
+                self._memory.put(prints[job], self._counts[job])
         return [self._score(key, count) for key in keys]
 
     def _recall(self, jobs: Sequence[tuple[CellKey, int]]) -> dict[tuple[CellKey, int], bytes]:
@@ -232,11 +232,11 @@ class CellSimulator:
         return prints
 
     def run(self, jobs: Sequence[tuple[CellKey, int]]) -> list[CellRun]:
-        """Simulate cells on single draws; the requests' own latencies come back."""
+        """Simulate cells on single draws; the requests' own latencies come back, and the scores are remembered."""
         prepared = [self._prepare(key, draw) for key, draw in jobs]
         self.simulated_requests += sum(one.requests.arrival_s.size for one in prepared)
         outcomes = simulate_many([(one.cell, one.requests) for one in prepared], self._workers)
-        return [
+        runs = [
             CellRun(
                 requests=one.requests,
                 workload=one.workload,
@@ -246,6 +246,9 @@ class CellSimulator:
             )
             for one, outcome in zip(prepared, outcomes, strict=True)
         ]
+        for job, run in zip(jobs, runs, strict=True):
+            self._counts.setdefault(job, self._count(job[0], run))
+        return runs
 
     def attained(self, run: CellRun) -> BoolArray:
         """Which requests of a run met all the limits of their own workload."""

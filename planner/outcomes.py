@@ -33,11 +33,17 @@ class Seen:
     served: int
 
 
-def observe(market: Market, simulator: CellSimulator, cells: Sequence[CellKey]) -> dict[str, Seen]:
-    """Simulate the cells once more on every draw and gather what each workload saw, by its name."""
+def jobs_of(market: Market, simulator: CellSimulator, cells: Sequence[CellKey]) -> list[tuple[CellKey, int]]:
+    """The cells that can be simulated, each on every draw."""
     simulated = [c for c in cells if not isinstance(market.queues[c.queue].template.serving, CapacityServing)]
-    jobs = [(cell, k) for cell in simulated for k in range(simulator.draws.count)]
-    runs = list(zip(jobs, simulator.run(jobs), strict=True))
+    return [(cell, k) for cell in simulated for k in range(simulator.draws.count)]
+
+
+def observe(
+    market: Market, jobs: Sequence[tuple[CellKey, int]], simulated: Sequence[CellRun], cells: Sequence[CellKey]
+) -> dict[str, Seen]:
+    """What each workload saw in the runs of these jobs, by its name; `cells` hold those that are not simulated too."""
+    runs = list(zip(jobs, simulated, strict=True))
     found = {}
     for workload in market.workloads:
         mine = [(cell, run) for (cell, _), run in runs if np.any(run.workload == workload.index)]

@@ -11,7 +11,7 @@ from planner.capacity_table import CapacityTable
 from planner.cells import CellSimulator, Draws
 from planner.descend import KeptCopy, descend
 from planner.mix_build import Market, fluid_problem, mix_problem
-from planner.outcomes import observe
+from planner.outcomes import jobs_of, observe
 from planner.place_build import nodes_of, place_problem, placed
 from planner.plan_file import Plan
 from planner.plan_memory import PlanMemory
@@ -224,7 +224,8 @@ def _search(loaded: Loaded, options: PlanOptions, progress: Progress, prepared: 
     with progress.stage("bound"):
         fluid = mix_bound.bound(fluid_problem(market), after, options.seed, best.solution.stage_values)
     with progress.stage("report"):
-        seen = observe(market, simulator, best.cells)
+        jobs = jobs_of(market, simulator, best.cells)
+        seen = observe(market, jobs, simulator.run(jobs), best.cells)
     built = plan_build.build(market, nodes, best, seen, table, draws)
     ended = _ended(options, deadline, found.last.termination)
     outcome = _Outcome(found=found, best=best, near=near, fluid=fluid, built=built, ended=ended, draws=draws)

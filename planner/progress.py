@@ -18,24 +18,36 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedSoFar:
+    """What serves a workload, and how much of the capacity known so far its traffic takes."""
+
+    workload: str
+    served_by: str
+    load_fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MixSoFar:
-    """A mix that was found and placed, before it is simulated: what it costs, and the GPUs of each pool."""
+    """A mix that was found and placed, before it is simulated: its cost, the GPUs of each pool, and who serves what."""
 
     usd_per_hour: float
     gpus: Mapping[str, int]
+    served: tuple[ServedSoFar, ...]
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
     """Stages with their wall time. `say` gets one line whenever something worth telling happens.
 
-    `mix`: the newest mix, None before the first. `abandoned` is asked between steps: True drops the work.
+    `mix`: the newest mix, None before the first. `done_fraction`: how much of the work is done, None where it cannot be
+    told. `abandoned` is asked between steps: True drops the work.
     """
 
     say: Callable[[str], None] = field(default=lambda _line: None)
     clock: Callable[[], float] = time.perf_counter
     wall_s: dict[str, float] = field(default_factory=dict)
     mix: MixSoFar | None = None
+    done_fraction: float | None = None
     abandoned: Callable[[], bool] = _never
 
     @contextmanager

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from planner.cells import CellKey, CellSimulator, Draws
+from planner.cells import CellKey, CellRun, CellSimulator, Draws
 from planner.mix_build import Market
-from planner.outcomes import Seen, observe
+from planner.outcomes import Seen, jobs_of, observe
 from planner.pipeline import PlanOptions, prepare
 from planner.plan_file import Plan
 from planner.plan_io import PlanFileError
@@ -60,8 +60,10 @@ def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Re
     simulator = CellSimulator(market.queues, market.workloads, draws, PlanOptions().workers)
     cells = planned_cells(plan, market)
     start = progress.clock()
+    jobs = jobs_of(market, simulator, cells)
+    runs = _runs(simulator, jobs, progress)
     found = attainments(market, simulator, cells)
-    seen = observe(market, simulator, cells)
+    seen = observe(market, jobs, runs, cells)
     return Replay(
         attainments=tuple(found),
         seen=seen,
@@ -71,6 +73,17 @@ def replay(plan: Plan, folder: Path, traffic: Traffic, progress: Progress) -> Re
         simulator=simulator,
         cells=cells,
     )
+
+
+def _runs(simulator: CellSimulator, jobs: Sequence[tuple[CellKey, int]], progress: Progress) -> list[CellRun]:
+    """The jobs simulated a few at a time, so that progress is told and a stop is heard."""
+    runs: list[CellRun] = []
+    step = PlanOptions().workers
+    for start in range(0, len(jobs), step):
+        progress.go_on()
+        progress.done_fraction = start / len(jobs)
+        runs += simulator.run(jobs[start : start + step])
+    return runs
 
 
 def met(found: Replay, workload: int) -> bool:

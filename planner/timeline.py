@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.cells import CellRun
+from planner.outcomes import jobs_of
 from planner.replay import Replay
 
 FloatArray = NDArray[np.float64]
@@ -33,7 +34,7 @@ class Timeline:
 
 def timelines(found: Replay) -> list[Timeline]:
     """One timeline a workload that was simulated, in the order of the spec."""
-    runs = found.simulator.run([(cell, 0) for cell in found.cells])
+    runs = found.simulator.run([job for job in jobs_of(found.market, found.simulator, found.cells) if job[1] == 0])
     made = []
     for workload in found.market.workloads:
         mine = [(run, (run.workload == workload.index) & run.outcome.served) for run in runs]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from planner.capacity_table import CapacityTable
 from planner.cells import CellKey, CellSimulator, Slice
 from planner.mix_build import Market, mix_problem
-from planner.progress import MixSoFar, Progress
+from planner.progress import Progress
 from planner.queues import LlmServing, Queue
 from planner.reprice import with_copies
 from planner.routing import (
@@ -25,6 +25,7 @@ from planner.routing import (
     rate_rps,
     solution_cells,
 )
+from planner.so_far import mix_so_far
 from solvers import mix_milp
 from solvers.mix_problem import MixProblem, MixSolution, RuleRow
 from solvers.place_problem import Placement
@@ -129,7 +130,7 @@ class Search:
                 cuts.append(placed.cut)
                 self.progress.say(f"round {round_number}: cannot be placed; one cut more ({placed.cut.rule})")
                 continue
-            self.progress.mix = self._so_far(result.solution)
+            self.progress.mix = mix_so_far(self.market, self.table, result.solution)
             candidate = self.candidate(result.solution, placed.placement)
             self._tell(round_number, candidate)
             found = replace(found, best=candidate)
@@ -138,10 +139,6 @@ class Search:
             with self.progress.stage("tighten"):
                 self._tighten(candidate)
         return self._made_safe(found)
-
-    def _so_far(self, solution: MixSolution) -> MixSoFar:
-        gpus = {pool.name: int(solution.paid_gpus[pool.index]) for pool in self.market.pools}
-        return MixSoFar(usd_per_hour=solution.cost_usd_per_hour, gpus=gpus)
 
     def _made_safe(self, found: Found | None) -> Found:
         """The last mix with copies added until it holds; as it was, and said not to hold, where that finds no room."""

@@ -7,13 +7,16 @@ import altair as alt
 import pandas as pd
 
 from planner.plan_file import Group, Plan
-from ui.colours import IDLE, colours
+from ui.colours import IDLE, colours, ink, letters
 
 IDLE_NAME = "idle"
 GAP = 0.06
 ROW_PX = 34
 AROUND_PX = 120
 """Legend, axis and title."""
+BAR_PX = 9
+LETTER_PX = 4
+"""The bar of a group lies under the middle of a square, its letter above."""
 
 
 def gpu_rows(plan: Plan) -> pd.DataFrame:
@@ -110,7 +113,15 @@ def model_colours(plan: Plan) -> dict[str, str]:
 def gpu_map(plan: Plan, rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """The map: a line a node, a square a GPU, split by shares, groups joined by a bar."""
     by_model = {**model_colours(plan), IDLE_NAME: IDLE}
-    shown = [m for m in by_model if m in set(rows["model"])]
+    here = [m for m in by_model if m in set(rows["model"])]
+    mark = {**letters(model_colours(plan)), IDLE_NAME: ""}
+    named = {m: f"{mark[m]}  {m}".strip() for m in here}
+    marked = rows.assign(
+        mark=rows["model"].map(mark),
+        named=rows["model"].map(named),
+        ink=[ink(by_model[m]) for m in rows["model"]],
+        middle=(rows["left"] + rows["right"]) / 2,
+    )
     nodes = list(dict.fromkeys(rows["line"]))
     line_of = dict(zip(rows["node"], rows["line"], strict=True))
     joined = group_rows(plan)
@@ -124,15 +135,15 @@ def gpu_map(plan: Plan, rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         axis=alt.Axis(values=[i + 0.5 for i in range(widest)], labelExpr="floor(datum.value)", grid=False),
     )
     squares = (
-        alt.Chart(rows)
+        alt.Chart(marked)
         .mark_rect(cornerRadius=3)
         .encode(
             x=x,
             x2="right:Q",
             y=y,
             color=alt.Color(
-                "model:N",
-                scale=alt.Scale(domain=shown, range=[by_model[m] for m in shown]),
+                "named:N",
+                scale=alt.Scale(domain=list(named.values()), range=[by_model[m] for m in here]),
                 legend=alt.Legend(orient="top", title=None, columns=6),
             ),
             tooltip=["model", "node", "GPU", "rack", "group", "layout", alt.Tooltip("share of the GPU", format=".0%")],
@@ -140,7 +151,9 @@ def gpu_map(plan: Plan, rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
     joins = (
         alt.Chart(joined)
-        .mark_rule(strokeWidth=5, color="white", opacity=0.75, strokeCap="round")
+        .mark_rule(strokeWidth=5, color="white", opacity=0.75, strokeCap="round", yOffset=BAR_PX)
         .encode(x="first:Q", x2="last:Q", y=y, tooltip=["group:N"])
     )
-    return alt.layer(squares, joins).properties(height=ROW_PX * len(nodes) + AROUND_PX)
+    inks = alt.condition("datum.ink === 'black'", alt.value("black"), alt.value("white"))
+    marks = alt.Chart(marked).mark_text(fontSize=12, dy=-LETTER_PX).encode(x="middle:Q", y=y, text="mark:N", color=inks)
+    return alt.layer(squares, joins, marks).properties(height=ROW_PX * len(nodes) + AROUND_PX)

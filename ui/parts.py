@@ -9,7 +9,6 @@ import streamlit as st
 
 from planner.plan_file import Plan, Relaxation
 from planner.plan_io import plan_to_yaml
-from planner.progress import MixSoFar
 from planner.render_plan import SAID
 from ui.jobs import Job
 
@@ -85,33 +84,17 @@ def plain(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|$~:" else c for c in text)
 
 
-def estimate(mix: MixSoFar, compared_usd_per_hour: float | None) -> None:
-    """What a plan will cost by the newest mix; against another cost where one is given."""
-    change = None if compared_usd_per_hour is None else round(mix.usd_per_hour - compared_usd_per_hour, 2)
-    bought = {pool: count for pool, count in mix.gpus.items() if count}
-    cells = st.columns(5)
-    cells[0].metric(
-        "Estimate, USD/h",
-        f"{mix.usd_per_hour:,.2f}",
-        f"{change:+,.2f}" if change else None,
-        delta_color="inverse",
-        border=True,
-        help="The cheapest mix by the capacities known so far. It is being simulated now: the plan may need more.",
-        height="stretch",
-    )
-    cells[1].metric("GPUs, estimate", f"{sum(bought.values()):,}", border=True, height="stretch")
-    for cell, (pool, count) in zip(cells[2:], bought.items(), strict=False):
-        cell.metric(f"of pool {pool}", f"{count:,}", border=True, height="stretch")
+def watch(job: Job[Any], key: str, above: Callable[[], None] | None = None, lines: int = 0) -> None:
+    """Progress of a running job with a button that stops it, what `above` draws over it, and its last lines under it.
 
-
-def watch(job: Job[Any], key: str, compared_usd_per_hour: float | None = None) -> None:
-    """Progress of a running job with a button that stops it; the whole page runs again when it ends."""
+    The whole page runs again when the job ends.
+    """
 
     def show() -> None:
         if not job.running:
             st.rerun()
-        if job.progress.mix is not None:
-            estimate(job.progress.mix, compared_usd_per_hour)
+        if above is not None:
+            above()
         left, right = st.columns([6, 1], vertical_alignment="center")
         last = job.lines[-1] if job.lines else "waiting for its turn" if job.elapsed_s > 1 else "starting"
         left.progress(_fraction(job), text=f"{plain(last)} · {job.elapsed_s:.0f} s")
@@ -123,16 +106,16 @@ def watch(job: Job[Any], key: str, compared_usd_per_hour: float | None = None) -
             disabled=job.stopping,
             width="stretch",
         )
+        if lines:
+            st.code("\n".join(job.lines[-lines:]), language=None)
 
     st.fragment(show, run_every=POLL_S)()
 
 
 def _fraction(job: Job[Any]) -> float:
-    """`3/20 …` of a sweep says how far it is; a single plan only that it moves."""
-    done, sign, rest = (job.lines[-1] if job.lines else "").partition("/")
-    total = rest.split(" ")[0]
-    if sign and done.isdigit() and total.isdigit() and int(total):
-        return min(1.0, int(done) / int(total))
+    """How far it is where that is known; of a single plan only that it moves."""
+    if job.progress.done_fraction is not None:
+        return job.progress.done_fraction
     return min(0.95, job.elapsed_s / (job.elapsed_s + 8.0))
 
 

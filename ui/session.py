@@ -62,6 +62,10 @@ class Session:
             weakref.finalize(self, shutil.rmtree, self.uploads, ignore_errors=True)
         return self.uploads
 
+    def said(self, error: str) -> str:
+        """The sentence with uploaded files under their bare names: nobody knows the folder that they went to."""
+        return error if self.uploads is None else error.replace(f"{self.uploads}{os.sep}", "")
+
     def save(self, name: str, plan: Saved) -> None:
         """Keep a plan under a name, at most twenty: the oldest one goes."""
         self.saved[name[:60]] = plan
@@ -205,7 +209,8 @@ def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> J
         rows: list[Row] = []
         options = PlanOptions(try_relaxations=False, cancelled=cancelled, memory=common.memory)
         for variant in variants:
-            progress.say(f"{len(rows)}/{len(variants)} variants planned")
+            progress.say(f"{len(rows)} of {len(variants)} variants planned")
+            progress.done_fraction = len(rows) / len(variants)
             row = plan_variant(loaded, variant, options, Progress(abandoned=progress.abandoned))
             if cancelled():
                 break

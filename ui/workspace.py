@@ -1,6 +1,7 @@
 """The one folder that the pages may read: names of files come from there, and nothing outside is opened."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ MOST_UPLOAD_BYTES = 4_000_000
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 TABLE_SUFFIXES = (".csv", ".gz")
 LONGEST_NAME = 1024
+SPEC_MARKS = (b"cluster:", b'"cluster"')
+INTERFERENCE_MARKS = (b"first_slowdown:", b'"first_slowdown"')
 
 
 class WorkspaceError(PlanningError):
@@ -21,17 +24,21 @@ class WorkspaceError(PlanningError):
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A folder. `files` lists the specs or plans in it and one level below."""
+    """A folder. Files are listed from it and from one level below."""
 
     folder: Path
 
     def files(self, *, plans: bool) -> list[str]:
         """Names of the spec files (or plan files), relative to the folder, in order; at most 200."""
-        found = []
-        for path in self._candidates():
-            if looks_like_plan(path) is plans and (plans or _looks_like_spec(path)):
-                found.append(path.relative_to(self.folder).as_posix())
-        return sorted(found)[:MOST_FILES]
+        return self._named(
+            path
+            for path in self._candidates()
+            if looks_like_plan(path) is plans and (plans or _holds(path, SPEC_MARKS))
+        )
+
+    def interference_files(self) -> list[str]:
+        """Names of the files of measured interference, in order; at most 200."""
+        return self._named(path for path in self._candidates() if _holds(path, INTERFERENCE_MARKS))
 
     def path(self, name: str) -> Path:
         """A file of the workspace by its relative name. WorkspaceError when it lies elsewhere."""
@@ -39,6 +46,9 @@ class Workspace:
         if not path.is_relative_to(self.folder.resolve()):
             raise WorkspaceError(f"{name[:100]} lies outside the workspace {self.folder}.")
         return path
+
+    def _named(self, paths: Iterable[Path]) -> list[str]:
+        return sorted(path.relative_to(self.folder).as_posix() for path in paths)[:MOST_FILES]
 
     def _candidates(self) -> Iterator[Path]:
         for pattern in ("*", "*/*"):
@@ -48,10 +58,10 @@ class Workspace:
                     yield path
 
 
-def _looks_like_spec(path: Path) -> bool:
+def _holds(path: Path, marks: Sequence[bytes]) -> bool:
     with path.open("rb") as stream:
         head = stream.read(MOST_UPLOAD_BYTES)
-    return b"cluster:" in head or b'"cluster"' in head
+    return any(mark in head for mark in marks)
 
 
 def guard(data: Any, folder: Path, root: Path) -> None:
@@ -84,5 +94,8 @@ def store_upload(folder: Path, name: str, content: bytes, suffixes: Sequence[str
     if len(content) > MOST_UPLOAD_BYTES:
         raise WorkspaceError(f"{bare[:80]} is larger than {MOST_UPLOAD_BYTES // 1_000_000} MB.")
     path = folder / bare
-    path.write_bytes(content)
+    # Every run of a page stores its uploads again, perhaps while a job reads them: never half a file.
+    beside = folder / f".{bare}.{threading.get_ident()}"
+    beside.write_bytes(content)
+    beside.replace(path)
     return path

@@ -1,5 +1,6 @@
 """The pages on the example in a real browser: the first page, a slider's answers, and five sessions' memory."""
 
+import json
 import os
 import statistics
 import subprocess
@@ -8,11 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 import pytest
 
-from tests.browser.test_browser import CHROMIUM, free_port, go, page_link, press_plan, wait_for
+from planner.pipeline import PlanOptions, plan_spec
+from planner.plan_memory import PlanMemory
+from planner.progress import Progress
+from planner.spec_edit import with_changes
+from planner.spec_load import load_spec
+from tests.browser.test_browser import CHROMIUM, free_port, go, metric, page_link, press_plan, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WAIT_MS = 300_000
@@ -108,13 +115,17 @@ def drag(page: Any, label: str) -> tuple[float, float]:
     return answer_s, time.perf_counter() - start
 
 
-def test_five_sessions_stay_small(chromium: Any, server: tuple[str, int]) -> None:
-    pages = [session(chromium) for _ in range(SESSIONS)]
-    for page in pages:
-        go(page, server[0])
+def test_five_sessions_on_the_example_do_not_mix_and_stay_small(chromium: Any, server: tuple[str, int]) -> None:
+    loaded, memory = load_spec(EXAMPLES / "chat_fleet.yaml"), PlanMemory()
+    changes = [{"workloads.chat.traffic.rate_rps": f"x{1 + number / 2:g}"} for number in range(SESSIONS)]
+    pages = [session(chromium) for _ in changes]
+    for page, change in zip(pages, changes, strict=True):
+        go(page, server[0], f"?{urlencode({'spec': 'chat_fleet.yaml', 'set': json.dumps(change)})}")
         press_plan(page)
-    for page in pages:
+    for page, change in zip(pages, changes, strict=True):
         page.get_by_text("Where everything runs").wait_for()
+        expected = plan_spec(with_changes(loaded, change), PlanOptions(memory=memory), Progress())
+        assert metric(page, "Cost, USD/h") == f"{expected.cost_usd_per_hour:,.2f}"
         page_link(page, "Profiles")
         page.get_by_test_id("stVegaLiteChart").nth(1).wait_for()
     used_bytes = psutil.Process(server[1]).memory_info().rss

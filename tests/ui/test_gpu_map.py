@@ -5,7 +5,7 @@ from planner.plan_file import GpuId, Plan
 from planner.progress import Progress
 from planner.spec_load import load_spec
 from tests.small_spec import SMALL, written
-from ui.colours import PALETTE, colours
+from ui.colours import PALETTE, colours, ink, letters
 from ui.gpu_map import IDLE_NAME, gpu_map, gpu_rows, group_rows
 
 
@@ -43,10 +43,18 @@ def test_groups_are_joined_by_runs_of_neighbours(plan: Plan) -> None:
 
 def test_the_map_is_a_valid_chart(plan: Plan) -> None:
     chart = gpu_map(plan, gpu_rows(plan)).to_dict()
-    assert len(chart["layer"]) == 2
+    assert len(chart["layer"]) == 3
 
 
 def test_a_name_keeps_its_colour_when_others_come_after_it() -> None:
     assert colours(["a", "b"]) == {"a": PALETTE[0], "b": PALETTE[1]}
     assert colours(["a", "b", "c"])["b"] == PALETTE[1]
     assert len(set(colours(map(str, range(12))).values())) == 12
+
+
+def test_more_models_than_colours_are_told_apart_by_letters() -> None:
+    names = [f"m{i}" for i in range(40)]
+    marked = letters(names)
+    assert (marked["m0"], marked["m25"], marked["m26"]) == ("A", "Z", "AA")
+    assert len(set(marked.values())) == 40
+    assert (ink("#0072B2"), ink("#E69F00")) == ("white", "black")

@@ -274,16 +274,6 @@ def test_fields_stay_as_they_were_set_while_other_pages_are_shown(workspace: Pat
     assert app.number_input(key="kept-plan-seed").value == 5
 
 
-def test_a_check_without_an_engine_says_what_is_missing(
-    workspace: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MUXPLAN_ENGINE_PYTHON", str(workspace / "nowhere"))
-    app = with_plan(opened("export"), workspace, plan)
-    next(b for b in app.button if b.label.startswith("Check on this")).click().run()
-    until(app, lambda a: a.warning)
-    assert "make engine" in app.warning[0].value
-
-
 def test_a_long_solve_can_be_stopped(workspace: Path) -> None:
     app = opened("plan")
     app.button(key="plan-go").click().run()

@@ -4,17 +4,20 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from planner.check.check_simulator import check_on_simulator
 from planner.check.check_vllm import CheckOptions, check_on_vllm
 from planner.check.result import CheckResult, Figures
 from planner.export.targets import TARGETS, exported_files
 from planner.plan_file import Percentiles
 from planner.progress import Progress
+from planner.replay import Traffic
 from planner.runtime.environment import find_environment
 from profiles.errors import PlanningError
 from ui import parts, tables
@@ -23,6 +26,15 @@ from ui.jobs import Job
 from ui.session import Saved, Session, kept, session, shared
 
 PAGE = "export"
+LEVELS = {"simulator": "the simulator", "vllm": "this machine's vLLM"}
+WHAT = {
+    "simulator": "Holds the plan's figures against draws of its traffic that it was not made with. It needs no engine.",
+    "vllm": "Starts the plan's own launch commands on this machine's vLLM, sends the plan's traffic, and compares. The"
+    " server looks for the engine where `make engine` puts it, or where `MUXPLAN_ENGINE_PYTHON` says. Elsewhere,"
+    " run `muxplan check plan.yaml -o check.json` there and upload the result.",
+}
+LINES_SHOWN = 12
+Check = Callable[[Progress, Callable[[], bool]], CheckResult]
 LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".sh": "bash", ".py": "python"}
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -76,39 +88,67 @@ def zipped(files: dict[str, str]) -> bytes:
 
 
 def _check(state: Session, chosen: Saved) -> None:
-    st.caption(
-        "Starts the plan's own launch commands on this machine's vLLM, sends the plan's traffic, and compares. On"
-        " another machine, run `muxplan check plan.yaml -o check.json` there and upload the result."
-    )
-    running = state.check_job is not None and state.check_job.running
-    one, two, three = st.columns(3, vertical_alignment="bottom")
-    seconds = one.number_input("Seconds of traffic", 5, 3600, key=kept("check-duration", 60))
-    tolerance = two.number_input("Tolerance of TPOT, %", 1, 100, key=kept("check-tolerance", 20))
-    if three.button("Check on this machine's vLLM", icon=":material/science:", disabled=running, width="stretch"):
-        options = CheckOptions(tolerance_fraction=tolerance / 100, duration_s=float(seconds))
-        _start(state, chosen, options)
-        st.rerun()
     job = state.check_job
+    level = str(
+        st.radio(
+            "Check on", list(LEVELS), format_func=LEVELS.__getitem__, horizontal=True, key=kept("check-on", "simulator")
+        )
+    )
+    st.caption(WHAT[level])
+    one, two, three, go = st.columns(4, vertical_alignment="bottom")
+    tolerance = one.number_input("Tolerance of TPOT, %", 1, 100, key=kept("check-tolerance", 20)) / 100
+    seed = int(two.number_input("Seed of the traffic", 0, 2**32 - 1, key=kept("check-seed", 2)))
+    work: Check
+    if level == "simulator":
+        draws = int(three.number_input("Independent draws", 1, 50, key=kept("check-draws", 8)))
+        traffic = Traffic(draws=draws, seed=seed, duration_s=None, trace=None, workload=None)
+        work = partial(_on_simulator, chosen, traffic, tolerance)
+    else:
+        seconds = float(three.number_input("Seconds of traffic", 5, 3600, key=kept("check-duration", 60)))
+        logs = state.upload_folder() / "engine-logs"
+        work = partial(
+            _on_vllm, chosen, CheckOptions(tolerance_fraction=tolerance, duration_s=seconds, seed=seed), logs
+        )
+    if go.button(
+        "Check", icon=":material/science:", disabled=job is not None and job.running, width="stretch", key="check-go"
+    ):
+        job = state.check_job = Job(what="checking", of=chosen.plan.spec_digest)
+        job.start(work, shared().check_turns)
+        st.rerun()
     if job is not None and job.running:
-        parts.watch(job, "check")
-        st.code("\n".join(job.lines[-12:]) or "starting", language=None)
+        parts.watch(job, "check", lines=LINES_SHOWN)
         return
-    if job is not None and job.error is not None:
-        st.warning(parts.plain(job.error), icon=":material/block:")
-    result = _uploaded() or (job.result if job is not None else None)
+    result = _uploaded() or _ended(job, chosen)
     if result is not None:
         _show(result)
 
 
-def _start(state: Session, chosen: Saved, options: CheckOptions) -> None:
-    logs = state.upload_folder() / "engine-logs"
+def _on_simulator(
+    chosen: Saved, traffic: Traffic, tolerance_fraction: float, progress: Progress, cancelled: Callable[[], bool]
+) -> CheckResult:
+    # Half a simulation is none: who stops it drops it.
+    progress.abandoned = cancelled
+    return check_on_simulator(chosen.plan, chosen.folder, traffic, tolerance_fraction, progress)
 
-    def work(progress: Progress, cancelled: Callable[[], bool]) -> CheckResult:
-        place = (find_environment(None), logs)
-        return check_on_vllm(chosen.plan, chosen.folder, replace(options, cancelled=cancelled), place, progress)
 
-    state.check_job = Job(what="checking")
-    state.check_job.start(work, shared().check_turns)
+def _on_vllm(
+    chosen: Saved, options: CheckOptions, logs: Path, progress: Progress, cancelled: Callable[[], bool]
+) -> CheckResult:
+    place = (find_environment(None), logs)
+    return check_on_vllm(chosen.plan, chosen.folder, replace(options, cancelled=cancelled), place, progress)
+
+
+def _ended(job: Job[CheckResult] | None, chosen: Saved) -> CheckResult | None:
+    """The result of the check that was run last, if it was of this plan; else a word on why there is none."""
+    if job is None:
+        return None
+    if job.error is not None:
+        st.warning(parts.plain(job.error), icon=":material/block:")
+    elif job.of != chosen.plan.spec_digest:
+        st.caption("Another plan was checked last: press Check for this one.")
+    elif job.result is None:
+        st.caption("Stopped before the end.")
+    return job.result if job.of == chosen.plan.spec_digest else None
 
 
 def _uploaded() -> CheckResult | None:

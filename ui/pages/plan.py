@@ -13,6 +13,7 @@ from planner.spec import Spec
 from planner.spec_load import Loaded
 from profiles.errors import PlanningError
 from ui import parts, tables
+from ui.estimate import watch_plan
 from ui.gpu_map import gpu_map, gpu_rows
 from ui.jobs import Job
 from ui.scenario import Scenario, digest, spec_text
@@ -57,7 +58,7 @@ def page() -> None:
     job = state.plan_jobs.get(PAGE)
     if job is not None and job.of == digest(loaded):
         if job.running:
-            parts.watch(job, PAGE)
+            watch_plan(job, PAGE)
             return
         _take_result(state, job)
     plan = _shown(state, seed)

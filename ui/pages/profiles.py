@@ -22,6 +22,7 @@ from profiles.precision import Quantization, loads_as
 from profiles.units import GIB, ms_from_s
 from ui import parts, tables
 from ui.colours import PALETTE, colours
+from ui.interference import interference
 from ui.session import kept, shared
 
 DEFAULT_GPU = "h100-sxm-80gb"
@@ -39,11 +40,7 @@ def page() -> None:
     with deployment:
         _deployment(name)
     with sharing:
-        st.info(
-            "No measured interference of models that share a GPU is in the catalogue, so plans place one model on a GPU"
-            " and there is no heat map to show.",
-            icon=":material/grid_on:",
-        )
+        interference()
     with catalogue:
         kind = str(st.radio("List", list(ROWS), horizontal=True, label_visibility="collapsed"))
         tables.show_table(pd.DataFrame(ROWS[kind]()), f"catalogue-{kind}")

@@ -57,17 +57,21 @@ def page() -> None:
     elif job.running:
         parts.watch(job, PAGE)
     elif job.error is not None:
-        st.error(parts.plain(job.error), icon=":material/error:")
-    elif job.result is not None and job.result.plan != chosen.plan:
+        st.error(parts.plain(state.said(job.error)), icon=":material/error:")
+    elif job.result is None:
+        st.caption("Stopped before the end.")
+    elif job.result.plan != chosen.plan:
         st.caption("Another plan was simulated last: press Simulate for this one.")
-    elif job.result is not None:
+    else:
         _show(job.result)
 
 
 def start_replay(state: Session, chosen: Saved, traffic: Traffic) -> None:
     """Simulate in the background."""
 
-    def work(progress: Progress, _cancelled: Callable[[], bool]) -> Simulated:
+    def work(progress: Progress, cancelled: Callable[[], bool]) -> Simulated:
+        # Half a simulation is none: who stops it drops it.
+        progress.abandoned = cancelled
         progress.say("simulating")
         found = replay(chosen.plan, chosen.folder, traffic, progress)
         return Simulated(plan=chosen.plan, data=replay_as_data(found), timelines=tuple(timelines(found)))

@@ -14,6 +14,7 @@ from planner.spec_resolve import resolve
 from profiles.errors import PlanningError
 from ui import parts, tables
 from ui.colours import PALETTE
+from ui.estimate import watch_plan
 from ui.gpu_map import gpu_map, gpu_rows
 from ui.pages.plan import apply
 from ui.scenario import Scenario, digest
@@ -127,7 +128,7 @@ def _answer(state: Session, scenario: Scenario, key: str, changes: dict[str, Any
         job.wait_for_mix(FIRST_ANSWER_S)
     if plan is None and job is not None:
         if job.running:
-            parts.watch(job, PAGE, _base_cost(state))
+            watch_plan(job, PAGE, _base_cost(state))
             return
         if job.error is not None:
             st.error(parts.plain(job.error), icon=":material/error:")

@@ -65,11 +65,17 @@ def _worker(launched: Launches, label: str, copies: Sequence[Launch], device: De
     role = ROLES[first.replica.role]
     name = label if role == "worker" else f"{label}-{role}"
     spec = pods.pod(launched, name, copies, _engine(first, device))
-    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "config"]
+    # The operator mounts shared memory itself (8Gi unless told otherwise) and drops ours; under MPS the plugin does.
+    memory = pods.SHARED_MEMORY if first.mps_percent is None else "0"
+    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] not in ("config", pods.SHM)]
     template = {"metadata": {"labels": pods.labels(name, first)}, "spec": spec}
-    # The operator mounts shared memory unless told not to, and under MPS the device plugin does.
-    memory = {} if first.mps_percent is None else {"sharedMemorySize": "0"}
-    return {"name": role, "type": role, "replicas": len(copies), **memory, "podTemplate": template}
+    return {
+        "name": role,
+        "type": role,
+        "replicas": len(copies),
+        "sharedMemorySize": memory,
+        "podTemplate": template,
+    }
 
 
 def _engine(one: Launch, device: Device) -> Object:
@@ -80,7 +86,7 @@ def _engine(one: Launch, device: Device) -> Object:
         "args": [*flags(one), *_own_flags(one)],
         "env": [*pods.environment(), {"name": "DYN_SYSTEM_PORT", "value": str(SYSTEM_PORT)}],
         "resources": pods.resources(one, device),
-        "volumeMounts": pods.mounts(one),
+        "volumeMounts": [mount for mount in pods.mounts(one) if mount["name"] != pods.SHM],
         "startupProbe": {
             "httpGet": {"path": "/health", "port": SYSTEM_PORT},
             "timeoutSeconds": pods.PROBE_TIMEOUT_S,

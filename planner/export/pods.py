@@ -21,6 +21,7 @@ LEAVE_S, DRAIN_S, GRACE_S = 15, 90, 120
 it drops otherwise. Both fit into the grace period."""
 DISK_SLACK = 1.2
 CACHE = "/cache"
+SHM, SHARED_MEMORY = "shm", "16Gi"
 
 Object = dict[str, Any]
 
@@ -102,13 +103,13 @@ def _volumes(one: Launch) -> list[Object]:
     # A container that starts again does not load its model anew.
     cache = {"name": "cache", "emptyDir": {}}
     # Tensor-parallel ranks exchange data through shared memory.
-    shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}}
+    shm = {"name": SHM, "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}}
     return [cache] if one.mps_percent is not None else [shm, cache]
 
 
 def mounts(one: Launch) -> list[Object]:
     """The mounts of every engine; under MPS the device plugin mounts its own shared memory."""
-    found = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "cache", "mountPath": CACHE}]
+    found = [{"name": SHM, "mountPath": "/dev/shm"}, {"name": "cache", "mountPath": CACHE}]
     return found[1:] if one.mps_percent is not None else found
 
 

@@ -199,10 +199,13 @@ def test_the_device_plugin_is_asked_for_what_it_gives(target: str) -> None:
             ]
             # The device plugin mounts its own /dev/shm: a second mount there would stop the pod.
             paths = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-            assert ("/dev/shm" in paths) == (config == "mig-mixed")
+            # Dynamo's operator mounts it for all, unless told not to.
+            assert ("/dev/shm" in paths) == (config == "mig-mixed" and target != "dynamo")
             assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} <= {
                 volume["name"] for volume in pod["volumes"]
             }
+        for component in (c for g in objects(files, "DynamoGraphDeployment") for c in g["spec"]["components"][1:]):
+            assert component["sharedMemorySize"] == ("16Gi" if config == "mig-mixed" else "0")
         (plugin,) = (one for one in objects(files, "ConfigMap") if "default" in one["data"])
         assert set(plugin["data"]) == {"default", config}
         assert f"nvidia.com/device-plugin.config={config}" in files[plugin["metadata"]["name"] + ".yaml"]

@@ -6,7 +6,8 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from planner.plan_file import Group, Plan
+from planner.plan_file import GpuId, Group, Plan
+from planner.replicas import faults, gpus_of, mig_faults
 from planner.spec import Pool, Spec
 from profiles.gpus import Gpu, inline_gpu, load_gpu
 from profiles.measured_steps import load_device
@@ -69,8 +70,8 @@ def _hardware(plan: Plan, pools: Mapping[str, Pool], gpus: Mapping[str, Gpu]) ->
         if pool is None:
             yield f"{group.id} stands in {group.pool}, which is no pool"
             continue
-        if len(group.gpu_ids) != group.tp * group.pp:
-            yield f"{group.id} has {len(group.gpu_ids)} GPUs for tp {group.tp} × pp {group.pp}"
+        yield from faults(group)
+        yield from (f"{group.id}: {fault}" for fault in mig_faults(group.replicas, gpus[pool.name]))
         for gpu in group.gpu_ids:
             number = _node_number(pool, gpu.node)
             if number is None or number >= _nodes_of(pool) or not 0 <= gpu.index < pool.gpus_per_node:
@@ -82,12 +83,18 @@ def _hardware(plan: Plan, pools: Mapping[str, Pool], gpus: Mapping[str, Gpu]) ->
 
 
 def _locality(group: Group, pool: Pool, device: Gpu) -> Iterator[str]:
-    nodes = {g.node for g in group.gpu_ids}
+    """Of each replica: replicas of a group may stand apart from each other."""
+    for gpus in dict.fromkeys(gpus_of(group, number) for number in range(len(group.replicas))):
+        yield from _replica_locality(group, gpus, pool, device)
+
+
+def _replica_locality(group: Group, gpus: tuple[GpuId, ...], pool: Pool, device: Gpu) -> Iterator[str]:
+    nodes = {g.node for g in gpus}
     size = group.tp * group.pp
     if size <= pool.gpus_per_node and len(nodes) > 1:
         yield f"{group.id} is spread over {len(nodes)} nodes although one holds it"
     domain = min(device.nvlink_domain_gpus, pool.gpus_per_node)
-    if 1 < size <= domain and len({g.index // domain for g in group.gpu_ids}) > 1:
+    if 1 < size <= domain and len({g.index // domain for g in gpus}) > 1:
         yield f"{group.id} leaves its NVLink domain"
 
 
@@ -104,7 +111,8 @@ def _models(plan: Plan, spec: Spec, gpus: Mapping[str, Gpu]) -> Iterator[str]:
             if model.parallelism.tp is not None and group.tp not in model.parallelism.tp and replica.engine:
                 yield f"{group.id} runs {replica.model} at tp {group.tp}, which the spec does not list"
         visible = gpus[group.pool].visible_memory_bytes
-        if sum(r.memory_bytes for r in group.replicas) > visible:
+        needed = [r.memory_bytes for r in group.replicas]
+        if (max(needed) if group.kind == "disaggregated" else sum(needed)) > visible:
             yield f"{group.id} needs more memory than a GPU of {group.pool} shows"
 
 

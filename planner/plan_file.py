@@ -59,6 +59,9 @@ class Replica(Part):
     quantization: str
     role: Literal["both", "prefill", "decode"] = "both"
     sm_fraction: Fraction = 1.0
+    """Its share of the GPU's multiprocessors where replicas share one."""
+    mig_profile: Annotated[str, Field(min_length=1, max_length=20)] | None = None
+    """The MIG instance that it runs on, by the name that the GPU's driver gives it (3g.71gb); None without MIG."""
     memory_bytes: Whole
     kv_tokens: Whole
     engine: EngineSettings | None = None

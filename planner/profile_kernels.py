@@ -226,7 +226,7 @@ class _Run:
 
     def _evened_out(self) -> list[dict[str, Any]]:
         """The rows with the seconds that tables are to hold, and beside them those that were measured."""
-        grid, held = self.grid, {}
+        grid, held = self.grid, dict[str, float]()
         for number, line in enumerate(grid.lines):
             held |= {_name(line.kernel, line.columns(s)): seconds for s, seconds in grid.seconds(number).items()}
         return [

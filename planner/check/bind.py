@@ -25,9 +25,12 @@ def bound_launches(
 ) -> tuple[list[Bound], tuple[str, ...]]:
     """(what to start, the groups left out). By default the groups of the plan's first node; `node` names another one,
     `groups` picks. Their GPUs are taken in order as the devices 0, 1, … of this machine; who shares one in the plan
-    shares one here. EngineError for names that the plan does not have, and when there are too few devices.
+    shares one here. EngineError for names that the plan does not have, for replicas that cannot be started here alone,
+    and when there are too few devices.
     """
     chosen = _chosen(launched, node, groups)
+    for one in chosen:
+        _check_startable(one)
     places = sorted({(one.node, index) for one in chosen for index in one.gpu_indices})
     if len(places) > devices:
         raise EngineError(
@@ -56,6 +59,18 @@ def _chosen(launched: Launches, node: str | None, groups: Sequence[str]) -> list
     if node is not None and node not in nodes:
         raise EngineError(f"the plan has no node '{node[:60]}' with an engine: {', '.join(nodes[:8])} …")
     return [one for one in launched.launches if one.node == (node or nodes[0])]
+
+
+def _check_startable(one: Launch) -> None:
+    if one.replica.role != "both":
+        raise EngineError(
+            f"{one.whole.id} is disaggregated and answers through a proxy: start its export, and check it with"
+            " --endpoint."
+        )
+    if one.replica.mig_profile is not None:
+        raise EngineError(
+            f"{one.group.id} runs on a MIG instance, whose UUID the plan does not know: it is not started."
+        )
 
 
 def local_devices(kind: Literal["gpu", "cpu"]) -> int:

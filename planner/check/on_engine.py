@@ -1,5 +1,6 @@
 """`check --on vllm`: the plan's own launch commands started here, under the plan's own traffic."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +91,11 @@ def _start(bound: Bound, vocabulary: int, runtime: Runtime) -> Running:
     if launch.device == "cpu":
         kv_bytes = int(launch.arguments.get("kv-cache-memory-bytes", 0))
         check_memory(label, runtime.process_bytes + launch.checkpoint_bytes + kv_bytes)
+    if launch.mps_percent is not None and not (_mps_pipes() / "control").exists():
+        raise EngineError(
+            f"{label} has {launch.mps_percent} % of its GPU, and no MPS control daemon runs here to keep it to that:"
+            " start nvidia-cuda-mps-control -d."
+        )
     settings = vllm.settings(launch, launch.port) | {"host": HOST}
     if runtime.dummy_weights:
         settings |= {"load-format": "dummy", "skip-tokenizer-init": True}
@@ -104,6 +110,11 @@ def _start(bound: Bound, vocabulary: int, runtime: Runtime) -> Running:
     )
     url = f"http://{HOST}:{launch.port}"
     return Running(bound=bound, engine=engine, target=Target(url=url, model=launch.model, vocabulary=vocabulary))
+
+
+def _mps_pipes() -> Path:
+    """Where an MPS control daemon listens, as CUDA looks for it."""
+    return Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
 
 
 def warm_up(running: Sequence[Running]) -> None:

@@ -18,6 +18,7 @@ from planner.plan_file import Plan
 from planner.plan_io import read_plan
 from planner.progress import Interrupt, Progress, interruptible, line_writer
 from planner.replay import Traffic
+from planner.replicas import apart
 from planner.runtime.environment import find_environment
 from planner.runtime.errors import EngineError
 from profiles.errors import PlanningError
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _vllm(plan: Plan, folder: Path, arguments: argparse.Namespace) -> CheckResult:
     with interruptible("stopping the engines (Ctrl-C again ends at once)") as interrupt:
         place = (find_environment(arguments.engine_python), Path(arguments.logs).absolute())
-        return check_on_vllm(plan, folder, _options(arguments, interrupt), place, _progress())
+        return check_on_vllm(apart(plan), folder, _options(arguments, interrupt), place, _progress())
 
 
 def _endpoint(plan: Plan, folder: Path, arguments: argparse.Namespace) -> CheckResult:
@@ -94,7 +95,7 @@ def _simulator(plan: Plan, folder: Path, arguments: argparse.Namespace) -> Check
 
 
 def _kernels(plan: Plan, folder: Path, arguments: argparse.Namespace) -> KernelsResult:
-    return check_kernels.check(plan, folder, arguments, arguments.duration or WINDOW_S, _progress())
+    return check_kernels.check(apart(plan), folder, arguments, arguments.duration or WINDOW_S, _progress())
 
 
 CHECKS: Mapping[str, Callable[[Plan, Path, argparse.Namespace], CheckResult | KernelsResult]] = {

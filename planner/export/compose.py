@@ -19,6 +19,10 @@ HEADER = """\
 # Node {node}: docker compose -f {file} up -d
 # routes.json says which share of every workload goes to which replica: a router in front has to do that.
 """
+MPS_PIPES = "/tmp/nvidia-mps"
+MPS_HEADER = """\
+# Services share GPUs by MPS: nvidia-cuda-mps-control -d has to run on the node first, as root, with these pipes.
+"""
 HEALTH = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=10)"
 
 
@@ -29,7 +33,8 @@ def files(launched: Launches) -> dict[str, str]:
     for node, label in nodes.items():
         here = [one for one in launched.launches if one.node == node]
         name = f"compose-{label}.yaml"
-        found[name] = HEADER.format(node=label, file=name) + one_text(_project(launched, label, here))
+        mps = MPS_HEADER if any(one.mps_percent is not None for one in here) else ""
+        found[name] = HEADER.format(node=label, file=name) + mps + one_text(_project(launched, label, here))
     found["routes.json"] = json.dumps(by_replica(launched), indent=2) + "\n"
     return found
 
@@ -56,8 +61,7 @@ def _service(one: Launch, device: Device) -> dict[str, Any]:
         "configs": [{"source": one.label, "target": "/etc/muxplan/vllm.yaml"}],
         "ports": [f"{one.port}:{PORT}"],
         "volumes": _volumes(one),
-        # Tensor-parallel ranks exchange data through shared memory.
-        "shm_size": "16gb",
+        **_memory(one),
         "healthcheck": {**health, "start_period": f"{one.start_s}s"},
         "restart": "unless-stopped",
         "stop_grace_period": f"{GRACE_S}s",
@@ -66,11 +70,17 @@ def _service(one: Launch, device: Device) -> dict[str, Any]:
     }
 
 
+def _memory(one: Launch) -> dict[str, Any]:
+    """Tensor-parallel ranks exchange data through shared memory, and clients of MPS with its server on the node."""
+    return {"shm_size": "16gb"} if one.mps_percent is None else {"ipc": "host"}
+
+
 def _volumes(one: Launch) -> list[dict[str, Any]]:
+    pipes = [] if one.mps_percent is None else [{"type": "bind", "source": MPS_PIPES, "target": MPS_PIPES}]
     cache = {"type": "volume", "source": "models", "target": "/root/.cache/huggingface"}
     if not one.local:
-        return [cache]
-    return [{"type": "bind", "source": _verbatim(one.source), "target": MODEL_FOLDER, "read_only": True}]
+        return [cache, *pipes]
+    return [{"type": "bind", "source": _verbatim(one.source), "target": MODEL_FOLDER, "read_only": True}, *pipes]
 
 
 def _gpus(one: Launch, device: Device) -> dict[str, Any]:
@@ -85,6 +95,9 @@ def _gpus(one: Launch, device: Device) -> dict[str, Any]:
         }
     ids = [str(index) for index in one.gpu_indices]
     reserved = {"driver": "nvidia", "device_ids": ids, "capabilities": ["gpu"]}
+    if one.mps_percent is not None:
+        share = {"CUDA_MPS_PIPE_DIRECTORY": MPS_PIPES, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(one.mps_percent)}
+        token = {**token, **share}
     return {"environment": token, "deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
 
 

@@ -16,6 +16,7 @@ from planner.export.launch import ExportError
 
 TIMEOUT_S = 600
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+MODE = "--disaggregation-mode"
 Settings = dict[str, Any]
 
 
@@ -57,7 +58,7 @@ def settings_in(name: str, text: str) -> Iterator[Found]:
         elif one.get("kind") == "ConfigMap" and "vllm.yaml" in one["data"]:
             yield Found(file=name, kind="config", value=yaml.safe_load(one["data"]["vllm.yaml"]))
         elif one.get("kind") == "DynamoGraphDeployment":
-            yield Found(file=name, kind="words", value=_of_dynamo(one))
+            yield from (Found(file=name, kind="words", value=words) for words in _of_dynamo(one))
         elif "model" in one:
             yield Found(file=name, kind="config", value=one)
 
@@ -68,11 +69,14 @@ def _of_ray(config: Mapping[str, Any]) -> Iterator[Settings]:
             yield {"model": one["model_loading_config"]["model_source"], **one["engine_kwargs"]}
 
 
-def _of_dynamo(graph: Mapping[str, Any]) -> list[str]:
-    """The worker's words, without Dynamo's own."""
-    worker = next(one for one in graph["spec"]["components"] if one["type"] == "worker")
-    words = worker["podTemplate"]["spec"]["containers"][0]["args"]
-    return [word for word in words if word != "--embedding-worker"]
+def _of_dynamo(graph: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The workers' words, without Dynamo's own."""
+    for worker in graph["spec"]["components"]:
+        if worker["type"] != "frontend":
+            words: list[str] = worker["podTemplate"]["spec"]["containers"][0]["args"]
+            if MODE in words:
+                words = [*words[: words.index(MODE)], *words[words.index(MODE) + 2 :]]
+            yield [word for word in words if word != "--embedding-worker"]
 
 
 def _question(one: Found, models: Mapping[str, Path], path: Path) -> Settings:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
-from planner.export import pods
+from planner.export import device_plugin, pods
 from planner.export.labels import labels_of
 from planner.export.launch import LEAST_START_S, Launch, Launches
 from planner.export.pods import Object
@@ -28,18 +28,23 @@ Manifests = Callable[[Launches, str, Sequence[Launch]], list[Object]]
 
 
 def files_with(launched: Launches, header: str, objects: Manifests, service_suffix: str) -> dict[str, str]:
-    """One file for every queue with its header and objects, and the ConfigMap with the routes.
+    """One file for every queue with its header and objects, the ConfigMap with the routes, and the device plugin's.
 
     `service_suffix` is what the target appends to a queue's label to name the service that requests go to.
     """
+    device_plugin.check_shares(launched)
     queues = pods.queues_of(launched)
-    title = f"{launched.name} routes"
-    routes = labels_of([*queues, title])[title]
+    titles = [f"{launched.name} routes", f"{launched.name} device plugin"]
+    labels = labels_of([*queues, *titles])
+    routes, plugin = (labels[title] for title in titles)
     found = {}
     for label, some in queues.items():
         head = header.format(copies=len(some), model=some[0].model, routes=routes, label=label)
         found[f"{label}.yaml"] = head + several_text(objects(launched, label, some))
     found[f"{routes}.yaml"] = several_text([_routes(launched, routes, service_suffix)])
+    configs = device_plugin.config_map(launched, plugin)
+    if configs is not None:
+        found[f"{plugin}.yaml"] = configs
     return found
 
 

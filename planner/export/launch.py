@@ -1,15 +1,17 @@
-"""One launch description per engine process: what every export target starts from."""
+"""One launch description per engine process, that is per replica: what every export target starts from."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from planner.export import vllm_arguments
 from planner.export.labels import labels_of
+from planner.export.sharing import share_refusal
 from planner.export.vllm_arguments import Argument
 from planner.plan_file import Group, Plan, Replica, Route
+from planner.replicas import faults, member_routes, members
 from planner.spec import Model
 from planner.spec_load import spec_from_plan
 from profiles.engines import Engine, load_engine
@@ -24,6 +26,7 @@ ENGINE = "vllm"
 LOAD_BYTES_PER_S = 200_000_000
 """A slow download: what the start-up budget is reckoned with."""
 LEAST_START_S = 300
+ROUNDING = 1e-6
 
 
 class ExportError(PlanningError):
@@ -41,6 +44,9 @@ class Launch:
     """What vLLM loads: a Hugging Face name, or the folder of a local config.json."""
     local: bool
     group: Group
+    """The replica as a group of its own, with its own GPUs."""
+    whole: Group
+    """The plan's group that it belongs to; the same one where that has no other replica."""
     node: str
     gpu_indices: tuple[int, ...]
     port: int
@@ -49,6 +55,24 @@ class Launch:
     """Whether `gpu_indices` are GPUs or processor cores."""
     checkpoint_bytes: int
     """Bytes that are fetched and loaded at a start."""
+
+    @property
+    def replica(self) -> Replica:
+        """What the process runs, as the plan has it."""
+        return self.group.replicas[0]
+
+    @property
+    def route_group(self) -> str:
+        """The group that the plan's routes name: the whole one where a proxy stands in front of its phases."""
+        return self.group.id if self.replica.role == "both" else self.whole.id
+
+    @property
+    def mps_percent(self) -> int | None:
+        """The share of its GPU that MPS gives it, rounded down as by NVIDIA's device plugin; None without MPS."""
+        replica = self.replica
+        if self.device == "cpu" or replica.sm_fraction == 1.0 or replica.mig_profile is not None:
+            return None
+        return max(1, int(replica.sm_fraction * 100 + ROUNDING))
 
     @property
     def start_s(self) -> int:
@@ -68,6 +92,8 @@ class Launches:
     engine_version: str
     pools_of_gpu: Mapping[str, tuple[str, ...]]
     """GPU → pools of the plan that have it."""
+    on_gpu: Mapping[tuple[str, int], int]
+    """(node, index) → processes on that GPU."""
     in_flight: Mapping[str, float]
     """Queue label → requests that one of its replicas holds on average (Little's law); without a latency, no entry."""
 
@@ -83,27 +109,34 @@ def launches_of(plan: Plan, folder: Path = Path()) -> Launches:
     engine = load_engine(plan.engine)
     if engine.program != ENGINE:
         raise ExportError(f"the plan is for the engine {engine.name}: only {ENGINE} is exported.")
-    for group in plan.groups:
-        _check_kind(group)
-    places = _places(plan)
+    _check_groups(plan)
+    if engine.device == "gpu":
+        reason = share_refusal(plan.groups, {pool.name: pool for pool in spec.cluster.pools}, folder)
+        if reason is not None:
+            raise ExportError(f"{reason}.")
+    running = [(member, whole) for whole in plan.groups for member in members(whole)]
+    places = _places([member for member, _ in running])
     models = {m.name: m for m in spec.models}
     pools: dict[str, tuple[str, ...]] = {}
     for group in plan.groups:
         known = pools.get(group.gpu, ())
         pools[group.gpu] = known if group.pool in known else (*known, group.pool)
+    routes = member_routes(plan)
+    launches = tuple(
+        _launch((member, whole), engine, places[member.id], _loaded(models, member.replicas[0], folder))
+        for member, whole in running
+        if member.replicas[0].engine is not None
+    )
     return Launches(
         name=plan.name,
-        launches=tuple(
-            _launch(g, engine, places[g.id], _loaded(models.get(g.replicas[0].model), g.replicas[0], folder))
-            for g in plan.groups
-            if g.replicas[0].engine is not None
-        ),
-        left_out=tuple(dict.fromkeys(g.replicas[0].model for g in plan.groups if g.replicas[0].engine is None)),
-        routes=plan.routes,
+        launches=launches,
+        left_out=tuple(dict.fromkeys(g.replicas[0].model for g, _ in running if g.replicas[0].engine is None)),
+        routes=routes,
         routers={w.name: w.router for w in spec.workloads},
         engine_version=engine.version,
         pools_of_gpu=pools,
-        in_flight=_in_flight(plan, places),
+        on_gpu=Counter((one.node, index) for one in launches for index in one.gpu_indices),
+        in_flight=_in_flight(plan, routes, places),
     )
 
 
@@ -124,9 +157,11 @@ class _Place:
     port: int
 
 
-def _in_flight(plan: Plan, places: Mapping[str, _Place]) -> dict[str, float]:
+def _in_flight(
+    plan: Plan, routes_of: Mapping[str, tuple[Route, ...]], places: Mapping[str, _Place]
+) -> dict[str, float]:
     found: dict[str, float] = {}
-    for workload, routes in plan.routes.items():
+    for workload, routes in routes_of.items():
         result = plan.workloads.get(workload)
         if result is None or result.e2e_ms is None:
             continue
@@ -148,14 +183,17 @@ class _Loaded:
     local: bool
 
 
-def _check_kind(group: Group) -> None:
-    if group.kind != "dedicated" or len(group.replicas) != 1:
-        raise ExportError(f"{group.id} is {group.kind}, which is planned as what-if only: it is not exported.")
+def _check_groups(plan: Plan) -> None:
+    for group in plan.groups:
+        if group.kind == "multiplexed":
+            raise ExportError(f"{group.id} is {group.kind}, which is planned as what-if only: it is not exported.")
+        for fault in faults(group):
+            raise ExportError(f"{fault}.")
 
 
-def _places(plan: Plan) -> dict[str, _Place]:
+def _places(groups: Sequence[Group]) -> dict[str, _Place]:
     """Labels, copy numbers and ports of the groups that run an engine; a node's ports go up from FIRST_PORT."""
-    running = [g for g in plan.groups if g.replicas[0].engine is not None]
+    running = [g for g in groups if g.replicas[0].engine is not None]
     labels = labels_of(g.queue for g in running)
     copies: dict[str, int] = {}
     ports: dict[str, int] = {}
@@ -170,7 +208,8 @@ def _places(plan: Plan) -> dict[str, _Place]:
     return found
 
 
-def _loaded(model: Model | None, replica: Replica, folder: Path) -> _Loaded:
+def _loaded(models: Mapping[str, Model], replica: Replica, folder: Path) -> _Loaded:
+    model = models.get(replica.model)
     if model is None or model.architecture is None:
         raise ExportError(f"{replica.model} has no architecture in the plan's spec.")
     named = model.architecture
@@ -182,8 +221,9 @@ def _loaded(model: Model | None, replica: Replica, folder: Path) -> _Loaded:
     return _Loaded(architecture=architecture, source=str(path.resolve().parent), local=True)
 
 
-def _launch(group: Group, engine: Engine, place: _Place, loaded: _Loaded) -> Launch:
-    replica, architecture = group.replicas[0], loaded.architecture
+def _launch(groups: tuple[Group, Group], engine: Engine, place: _Place, loaded: _Loaded) -> Launch:
+    (group, whole), architecture = groups, loaded.architecture
+    replica = group.replicas[0]
     settings = replica.engine
     assert settings is not None
     reason = vllm_arguments.refusal(group, replica, settings, architecture)
@@ -196,6 +236,7 @@ def _launch(group: Group, engine: Engine, place: _Place, loaded: _Loaded) -> Lau
         source=loaded.source,
         local=loaded.local,
         group=group,
+        whole=whole,
         node=group.gpu_ids[0].node,
         gpu_indices=tuple(g.index for g in group.gpu_ids),
         port=place.port,

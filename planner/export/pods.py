@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from planner.export import vllm
+from planner.export import device_plugin, vllm
 from planner.export.devices import Device, device_of
-from planner.export.launch import Launch, Launches, needs_no_local_files
+from planner.export.launch import ExportError, Launch, Launches, needs_no_local_files
 from planner.export.yaml_text import one_text
 
 PORT = 8000
@@ -21,16 +21,28 @@ LEAVE_S, DRAIN_S, GRACE_S = 15, 90, 120
 it drops otherwise. Both fit into the grace period."""
 DISK_SLACK = 1.2
 CACHE = "/cache"
+SHM, SHARED_MEMORY = "shm", "16Gi"
 
 Object = dict[str, Any]
 
 
 def queues_of(launched: Launches) -> dict[str, list[Launch]]:
-    """Queue label → its copies, in the order of the plan."""
+    """Queue label → its copies, in the order of the plan. ExportError where copies of one thing differ."""
     found: dict[str, list[Launch]] = {}
     for one in launched.launches:
         found.setdefault(one.queue_label, []).append(one)
+    for copies in found.values():
+        kinds = {one.replica.role: _kind(one) for one in copies}
+        odd = next((one for one in copies if _kind(one) != kinds[one.replica.role]), None)
+        if odd is not None:
+            raise ExportError(f"{odd.group.id} differs from other replicas of its queue {odd.group.queue}.")
     return found
+
+
+def _kind(one: Launch) -> tuple[object, ...]:
+    """What makes a replica the copy of another."""
+    share = (one.replica.sm_fraction, one.replica.mig_profile)
+    return one.model, one.source, dict(one.arguments), len(one.gpu_indices), one.group.gpu, share
 
 
 def named(version: str, kind: str, name: str, one: Launch) -> Object:
@@ -77,13 +89,7 @@ def pod(launched: Launches, name: str, copies: Sequence[Launch], container: Obje
         "affinity": _affinity(launched, copies[0], device),
         "tolerations": [{"key": device.resource, "operator": "Exists", "effect": "NoSchedule"}],
         "containers": [container],
-        "volumes": [
-            {"name": "config", "configMap": {"name": name}},
-            # Tensor-parallel ranks exchange data through shared memory.
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}},
-            # A container that starts again does not load its model anew.
-            {"name": "cache", "emptyDir": {}},
-        ],
+        "volumes": [{"name": "config", "configMap": {"name": name}}, *_volumes(copies[0])],
         "securityContext": {"seccompProfile": {"type": device.seccomp}},
         "terminationGracePeriodSeconds": GRACE_S,
         "automountServiceAccountToken": False,
@@ -91,6 +97,20 @@ def pod(launched: Launches, name: str, copies: Sequence[Launch], container: Obje
         "enableServiceLinks": False,
     }
     return found | _spread(name, Counter(one.node for one in copies))
+
+
+def _volumes(one: Launch) -> list[Object]:
+    # A container that starts again does not load its model anew.
+    cache = {"name": "cache", "emptyDir": {}}
+    # Tensor-parallel ranks exchange data through shared memory.
+    shm = {"name": SHM, "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}}
+    return [cache] if one.mps_percent is not None else [shm, cache]
+
+
+def mounts(one: Launch) -> list[Object]:
+    """The mounts of every engine; under MPS the device plugin mounts its own shared memory."""
+    found = [{"name": SHM, "mountPath": "/dev/shm"}, {"name": "cache", "mountPath": CACHE}]
+    return found[1:] if one.mps_percent is not None else found
 
 
 def server(one: Launch, device: Device, name: str = "engine") -> Object:
@@ -103,7 +123,7 @@ def server(one: Launch, device: Device, name: str = "engine") -> Object:
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": resources(one, device),
         "env": environment(),
-        "volumeMounts": [{"name": "config", "mountPath": "/etc/muxplan", "readOnly": True}, *MOUNTS],
+        "volumeMounts": [{"name": "config", "mountPath": "/etc/muxplan", "readOnly": True}, *mounts(one)],
         "startupProbe": {**health, **start_budget(one)},
         "readinessProbe": {**health, "periodSeconds": 5},
         "livenessProbe": {**health, "periodSeconds": PROBE_S, "failureThreshold": 6},
@@ -112,7 +132,6 @@ def server(one: Launch, device: Device, name: str = "engine") -> Object:
     }
 
 
-MOUNTS = ({"name": "shm", "mountPath": "/dev/shm"}, {"name": "cache", "mountPath": CACHE})
 CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
@@ -120,7 +139,7 @@ def resources(one: Launch, device: Device) -> Object:
     """The replica's GPUs as the device plugin counts them; a core for each process (server, scheduler, a worker for
     every GPU), without which the GPU waits; and disk for the checkpoint.
     """
-    gpus = {device.resource: str(len(one.gpu_indices))}
+    gpus = {device_plugin.resource(one, device): str(len(one.gpu_indices))}
     disk = f"{ceil(DISK_SLACK * one.checkpoint_bytes / 2**30)}Gi"
     return {
         "limits": gpus,
@@ -157,9 +176,12 @@ def _spread(name: str, per_node: Mapping[str, int]) -> Object:
 
 
 def _affinity(launched: Launches, one: Launch, device: Device) -> Object:
-    """The nodes of the pool: by GPU, and by a label of ours where two pools have the same GPU."""
+    """The nodes of the pool: by GPU, how it is shared, and a label of ours where two pools have the same GPU."""
     expressions = [{"key": device.label, "operator": "In", "values": [device.product]}]
     if len(launched.pools_of_gpu[one.group.gpu]) > 1:
         expressions.append({"key": "muxplan/pool", "operator": "In", "values": [one.group.pool]})
+    config = device_plugin.config_of(launched, one)
+    if config is not None:
+        expressions.append({"key": device_plugin.CONFIG_LABEL, "operator": "In", "values": [config]})
     terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from planner.export import compose, dynamo, kserve, kubernetes, llm_d, ray_serve, scaling, triton, vllm
-from planner.export.launch import ExportError, Launches, launches_of
+from planner.export.launch import ExportError, Launch, Launches, launches_of
 from planner.export.validate import can_validate, manifest_faults
 from planner.files import OutputError, atomic_write_text
 from planner.plan_file import Plan
@@ -14,6 +14,9 @@ from profiles.catalogue_files import nearest
 MANIFEST = "muxplan-export.json"
 ON_CORES = ("vllm", "ray-serve")
 """Targets that can run an engine on processor cores."""
+WITH_PHASES = ("vllm", "dynamo")
+"""Targets that can say what a prefill replica and a decode replica need to work together."""
+ON_KUBERNETES = ("kubernetes", "kserve", "dynamo", "llm-d")
 
 
 def exported_files(
@@ -32,12 +35,35 @@ def exported_files(
         raise ExportError(
             f"the plan runs on processor cores, and {target} on GPUs only: {', '.join(ON_CORES)} do both."
         )
+    for one in launched.launches:
+        reason = _target_refusal(one, target)
+        if reason is not None:
+            raise ExportError(f"{one.group.id} ({one.model}): {reason}.")
     found = TARGETS[target](launched)
     if autoscaler is not None:
         if target != "kubernetes":
             raise ExportError(f"an autoscaler is exported to kubernetes only, not to {target}.")
         found |= scaling.files(launched, autoscaler)
     return found, launched.left_out
+
+
+def _target_refusal(one: Launch, target: str) -> str | None:
+    """Why a target cannot run a replica that others can; None when nothing stands against it."""
+    if one.replica.role != "both" and target not in WITH_PHASES:
+        return (
+            f"it does {one.replica.role} only, and the proxy and the link between phases are exported to"
+            f" {' and '.join(WITH_PHASES)} only"
+        )
+    if one.replica.mig_profile is not None and target not in ON_KUBERNETES:
+        return (
+            f"outside Kubernetes a MIG instance is called by its UUID, which a plan does not know:"
+            f" {', '.join(ON_KUBERNETES)} ask for {one.replica.mig_profile} by its name"
+        )
+    if one.mps_percent is not None and target == "ray-serve":
+        return (
+            f"it has {one.replica.sm_fraction:.0%} of its GPU, and Ray counts parts of a GPU but keeps none to its part"
+        )
+    return None
 
 
 def write_export(files: Mapping[str, str], folder: Path) -> None:

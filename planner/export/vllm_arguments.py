@@ -4,6 +4,7 @@ vLLM's argument check passes some settings that its start then refuses (too litt
 they are looked at here. Flags and checks are those of vLLM 0.32 (vllm/engine/arg_utils.py, vllm/config/scheduler.py).
 """
 
+import json
 from collections.abc import Iterator
 from typing import Literal
 
@@ -15,6 +16,10 @@ Argument = str | int | float | bool
 
 PLAIN_DTYPES = {Quantization.BF16: "bfloat16", Quantization.FP16: "float16", Quantization.FP32: "float32"}
 """Formats that are a dtype to vLLM; every other one is a quantisation."""
+KV_CONNECTOR = "NixlConnector"
+KV_ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
+"""vLLM, NixlConnector usage guide (docs.vllm.ai/en/stable/features/nixl_connector_usage): the proxy in front decides
+who does what, and kv_both is deprecated (vllm/distributed/kv_transfer/kv_connector/v1/nixl/connector.py)."""
 
 
 def refusal(group: Group, replica: Replica, engine: EngineSettings, model: ModelArchitecture) -> str | None:
@@ -44,6 +49,8 @@ def arguments(
         found["kv-cache-memory-bytes"] = engine.kv_cache_memory_bytes
         found["kv-cache-dtype"] = "fp8" if engine.kv_cache_dtype == "fp8" else "auto"
         found["enable-prefix-caching"] = engine.enable_prefix_caching
+    if replica.role != "both":
+        found["kv-transfer-config"] = json.dumps({"kv_connector": KV_CONNECTOR, "kv_role": KV_ROLES[replica.role]})
     if model.kind == "embed":
         found["runner"] = "pooling"
     if engine.enable_expert_parallel:
@@ -57,7 +64,7 @@ def arguments(
 
 
 def _refusals(group: Group, replica: Replica, engine: EngineSettings, model: ModelArchitecture) -> Iterator[str | None]:
-    yield _share(replica)
+    yield _role(replica, model)
     yield _places(group)
     yield _limits(engine, model)
     yield _layout(group, model)
@@ -66,12 +73,9 @@ def _refusals(group: Group, replica: Replica, engine: EngineSettings, model: Mod
     yield _precision(replica, model)
 
 
-def _share(replica: Replica) -> str | None:
-    """Kubernetes' device plugin gives out equal MPS shares only, and a phase of its own needs a proxy."""
-    if replica.sm_fraction != 1.0:
-        return f"it has {replica.sm_fraction:.0%} of its GPU, and only whole GPUs are exported"
-    if replica.role != "both":
-        return f"it does {replica.role} only, and disaggregated serving is not exported"
+def _role(replica: Replica, model: ModelArchitecture) -> str | None:
+    if replica.role != "both" and not replica.kv_tokens:
+        return f"{model.name} keeps no KV cache that its {replica.role} could hand on"
     return None
 
 

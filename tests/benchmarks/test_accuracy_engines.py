@@ -5,7 +5,7 @@ precision), or with 4 runs of the deployment besides. Runs that speculated, that
 or that waited for KV memory stand apart. `MUXPLAN_WRITE_DOCS=1` writes the table of docs/accuracy.md anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from planner.estimate import Estimator
 from planner.fit_engine import Fits, Runs, by_deployment, common_terms, fit_alone, fold_of, without
 from planner.measured_runs import PreparedRun, errors, prepare_runs
+from planner.question import Question
 from planner.silicon_sample import SampleRun, read_sample
 from profiles.engines import load_engine
 from tests.accuracy_scores import (
@@ -29,7 +30,7 @@ from tests.accuracy_scores import (
 BEGIN, END = "<!-- written by tests/benchmarks/test_accuracy_engines.py -->", "<!-- end of engines -->"
 IN_SCOPE = {"sglang": 0, "trtllm": 0}
 NAMES = {"sglang": "SGLang", "trtllm": "TensorRT-LLM"}
-APART = {
+APART: Mapping[str, Callable[[SampleRun], bool]] = {
     "bound by KV memory": lambda one: one.kv_bound,
     "started cold": lambda one: one.cold and not one.kv_bound,
     "speculated": lambda one: one.speculated and not one.kv_bound,
@@ -92,7 +93,8 @@ def as_vllm(runs: Runs) -> list[Scored]:
     return found
 
 
-def served_by_vllm(one: PreparedRun):  # type: ignore[no-untyped-def]
+def served_by_vllm(one: PreparedRun) -> Question:
+    """The run's question to vLLM."""
     question = one.run.question
     return replace(question, engine="vllm", poll_steps=1, wait_steps=0, max_num_batched_tokens=8192)
 

@@ -4,7 +4,8 @@ After a change that is meant, write them anew and read the difference:
 
     MUXPLAN_WRITE_GOLDEN=1 python -m pytest tests/golden; git diff tests/golden
 
-The plans themselves are made by `muxplan plan tests/golden/plans/NAME.spec.yaml -o tests/golden/plans/NAME.plan.yaml`.
+The plans themselves are made by `muxplan plan tests/golden/plans/NAME.spec.yaml -o tests/golden/plans/NAME.plan.yaml`;
+those whose replicas share GPUs are made of them in tests/planned.py.
 """
 
 import os
@@ -13,10 +14,17 @@ from pathlib import Path
 import pytest
 
 from planner.export.targets import TARGETS, exported_files
-from tests.planned import FOLDER, planned
+from tests.planned import EDITED, FOLDER, planned
 
 GOLDEN = Path(__file__).parent / "files"
-SHOWN = ("chat", "tensor_parallel", "embedding")
+SHOWN = [(name, target) for name in ("chat", "tensor_parallel", "embedding") for target in TARGETS]
+SHARED = {
+    "colocated": ("vllm", "compose", "kubernetes", "dynamo", "triton"),
+    "mig": ("kubernetes",),
+    "disaggregated": ("vllm", "dynamo"),
+}
+"""Targets that say something of their own about replicas that share."""
+SHOWN += [(name, target) for name in EDITED for target in SHARED[name]]
 
 
 def together(files: dict[str, str]) -> str:
@@ -24,8 +32,7 @@ def together(files: dict[str, str]) -> str:
     return "".join(f"===== {name}\n{text}" for name, text in sorted(files.items()))
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize(("name", "target"), SHOWN)
 def test_export_is_as_committed(name: str, target: str) -> None:
     files, _ = exported_files(planned(name), target, FOLDER)
     path = GOLDEN / f"{name}.{target}.txt"
@@ -35,4 +42,4 @@ def test_export_is_as_committed(name: str, target: str) -> None:
 
 
 def test_no_golden_file_is_left_over() -> None:
-    assert {p.name for p in GOLDEN.iterdir()} == {f"{n}.{t}.txt" for n in SHOWN for t in TARGETS}
+    assert {p.name for p in GOLDEN.iterdir()} == {f"{name}.{target}.txt" for name, target in SHOWN}

@@ -144,18 +144,13 @@ def test_refusals(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="Maybe you meant 'vllm'"):
         exported_files(plan, "vlm")
     data = plan.model_dump(mode="json")
-    data["groups"][0]["kind"] = "colocated"
+    data["groups"][0]["kind"] = "multiplexed"
     with pytest.raises(ExportError, match="what-if"):
         exported_files(Plan.model_validate(data), "vllm")
     data = plan.model_dump(mode="json")
     data["groups"][0]["replicas"][0]["kv_tokens"] = 100
     with pytest.raises(ExportError, match="one request may have"):
         exported_files(Plan.model_validate(data), "vllm")
-    for field, value, said in (("sm_fraction", 0.5, "50% of its GPU"), ("role", "prefill", "prefill only")):
-        data = plan.model_dump(mode="json")
-        data["groups"][0]["replicas"][0][field] = value
-        with pytest.raises(ExportError, match=said):
-            exported_files(Plan.model_validate(data), "kubernetes")
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(ExportError, match=r"precious\.txt"):
         write_export({"a.yaml": "x: 1\n"}, tmp_path)

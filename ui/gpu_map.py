@@ -7,6 +7,7 @@ import altair as alt
 import pandas as pd
 
 from planner.plan_file import Group, Plan
+from planner.replicas import gpus_of
 from ui.colours import IDLE, colours
 
 IDLE_NAME = "idle"
@@ -29,7 +30,9 @@ def _shares(plan: Plan) -> Iterator[dict[str, Any]]:
     for group in plan.groups:
         for gpu in group.gpu_ids:
             low = 0.0
-            for replica in group.replicas:
+            for number, replica in enumerate(group.replicas):
+                if gpu not in gpus_of(group, number):
+                    continue
                 high = low + replica.sm_fraction
                 yield {
                     **_place(pools[group.pool], gpu.node, gpu.index, (low, high)),

@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from planner import replicas
 from planner.plan_file import Group, Plan
-from planner.replicas import gpus_of
 from ui.colours import IDLE, colours
 
 IDLE_NAME = "idle"
@@ -31,7 +31,7 @@ def _shares(plan: Plan) -> Iterator[dict[str, Any]]:
         for gpu in group.gpu_ids:
             low = 0.0
             for number, replica in enumerate(group.replicas):
-                if gpu not in gpus_of(group, number):
+                if gpu not in replicas.gpus_of(group, number):
                     continue
                 high = low + replica.sm_fraction
                 yield {

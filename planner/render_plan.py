@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.plan_file import Group, Percentiles, Plan, Relaxation, WorkloadResult
+from planner.replicas import members
 from profiles.evidence import Evidence
 
 WIDTH = 100
@@ -130,16 +131,16 @@ def _buy(plan: Plan) -> Table:
 
 def _run(plan: Plan) -> Table:
     table = _table(("model", "on"), ("copies", "GPUs", "tp·pp·ep", "weights", "max seqs", "tokens/step", "KV tokens"))
-    for groups in _by_queue(plan.groups):
+    for groups in _by_queue(member for group in plan.groups for member in members(group)):
         first = groups[0]
         replica = first.replicas[0]
         engine = replica.engine
         _row(
             table,
-            replica.model,
+            replica.model if replica.role == "both" else f"{replica.model} ({replica.role})",
             first.pool,
             str(len(groups)),
-            str(len(groups) * len(first.gpu_ids)),
+            f"{sum(len(group.gpu_ids) * group.replicas[0].sm_fraction for group in groups):.6g}",
             f"{first.tp}·{first.pp}·{first.ep}",
             replica.quantization,
             str(engine.max_num_seqs) if engine else f"batch {replica.batch}" if replica.batch else "–",

@@ -121,6 +121,9 @@ def planned_market(plan: Plan, folder: Path, progress: Progress) -> Market:
     """The plan's spec taken up again, its queues with the plan's own settings. PlanFileError as in `replay`."""
     if not plan.groups:
         raise PlanFileError("the plan has no groups to simulate: it says why there is no plan.")
+    for group in plan.groups:
+        if group.kind != "dedicated":
+            raise PlanFileError(f"{group.id[:80]} is {group.kind}: only dedicated groups are simulated yet.")
     loaded = spec_from_plan(plan.spec, folder)
     for workload in loaded.spec.workloads:
         if workload.name not in plan.workloads:

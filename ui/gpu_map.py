@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from planner import replicas
 from planner.plan_file import Group, Plan
 from ui.colours import IDLE, colours, ink, letters
 
@@ -32,7 +33,9 @@ def _shares(plan: Plan) -> Iterator[dict[str, Any]]:
     for group in plan.groups:
         for gpu in group.gpu_ids:
             low = 0.0
-            for replica in group.replicas:
+            for number, replica in enumerate(group.replicas):
+                if gpu not in replicas.gpus_of(group, number):
+                    continue
                 high = low + replica.sm_fraction
                 yield {
                     **_place(pools[group.pool], gpu.node, gpu.index, (low, high)),

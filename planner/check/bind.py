@@ -64,8 +64,7 @@ def _chosen(launched: Launches, node: str | None, groups: Sequence[str]) -> list
 def _check_startable(one: Launch) -> None:
     if one.replica.role != "both":
         raise EngineError(
-            f"{one.whole.id} is disaggregated and answers through a proxy: start its export, and check it with"
-            " --endpoint."
+            f"{one.whole.id} is disaggregated and answers behind a proxy only, which a check does not start."
         )
     if one.replica.mig_profile is not None:
         raise EngineError(

@@ -69,9 +69,14 @@ def profile(folder: Path, engine: Path, passes: int) -> "subprocess.CompletedPro
 
 
 def on_one_core(folder: Path) -> None:
-    """Write the folder's plan with both groups on the first one's core as shared.plan.yaml."""
+    """Write the folder's plan with both models on the first one's core as shared.plan.yaml."""
     plan = yaml.safe_load((folder / "plan.yaml").read_text())
-    plan["groups"][1]["gpu_ids"] = [dict(place) for place in plan["groups"][0]["gpu_ids"]]
+    first, second = plan["groups"]
+    replicas = [{**group["replicas"][0], "sm_fraction": 0.5} for group in (first, second)]
+    shared = {"id": "both#0", "template": "both", "queue": "both", "kind": "colocated", "replicas": replicas}
+    plan["groups"] = [{**first, **shared}]
+    for routes in plan["routes"].values():
+        routes[:] = [{**routes[0], "group": "both#0", "weight_fraction": 1.0}]
     (folder / "shared.plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
 
 

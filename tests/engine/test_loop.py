@@ -86,6 +86,10 @@ def test_two_engines_on_one_core_slow_each_other(planned: Path, environment: Eng
     assert done.returncode in (0, 1) and done.stdout, done.stderr
     found = json.loads(done.stdout)
     assert found["ended"] is None
+    assert {name: group["slowdown"]["neighbours"] for name, group in found["groups"].items()} == {
+        "both#0.0": ["both#0.1"],
+        "both#0.1": ["both#0.0"],
+    }
     for group in found["groups"].values():
         # A worker that waits takes its half of the core all the same.
         assert 1.05 < group["slowdown"]["tpot_factor"] < 6

@@ -213,11 +213,13 @@ def test_vllm_takes_every_setting_of_every_target(tmp_path: Path) -> None:
         "unknown.yaml": settings + "max-num-seqz: 4\n",
         "heads.yaml": settings + "tensor-parallel-size: 3\n",
         "budget.yaml": settings + "max-num-seqs: 512\nmax-num-batched-tokens: 256\n",
+        "phase.yaml": settings + """kv-transfer-config: '{"kv_connector": "NixlConnector", "kv_role": "prefill"}'\n""",
     }
     checked, faults = engine_faults(files | wrong, Path(python), models)
     assert checked > 75
     assert [fault.split(":")[0] for fault in faults] == list(wrong), faults
     assert "--max-num-seqz" in faults[0] and "(3)" in faults[1] and "(512)" in faults[2]
+    assert "literal_error" in faults[3]
 
 
 def test_an_environment_without_vllm_is_said(tmp_path: Path) -> None:

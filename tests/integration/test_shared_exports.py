@@ -10,11 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
+from planner.check.bind import bound_launches
+from planner.check.on_engine import Runtime, engines
 from planner.export.launch import ExportError, launches_of
 from planner.export.targets import TARGETS, exported_files, write_export
 from planner.plan_check import check_plan
 from planner.plan_file import Plan
-from planner.plan_io import read_plan, write_plan
+from planner.plan_io import PlanFileError, read_plan, write_plan
+from planner.progress import Progress
+from planner.replay import planned_market
+from planner.runtime.environment import EngineEnvironment
+from planner.runtime.errors import EngineError
 from tests.planned import EDITED, FOLDER, colocated, disaggregated, edited, mig, planned
 
 HOSTILE = ["a; rm -rf ~ #", "$(touch pwned)", "../../x", "x" * 300, "new\nline"]
@@ -337,6 +343,30 @@ def test_hostile_names_are_harmless(name: str, target: str, tmp_path: Path) -> N
                 list(yaml.safe_load_all(text))
             elif file.endswith(".json"):
                 json.loads(text)
+
+
+def test_the_simulator_says_what_it_does_not_know() -> None:
+    for plan, kind in ((colocated(), "colocated"), (disaggregated(), "disaggregated")):
+        with pytest.raises(PlanFileError, match=f"is {kind}: only dedicated groups are simulated yet"):
+            planned_market(plan, FOLDER, Progress())
+
+
+def test_a_check_starts_no_share_without_the_mps_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    (bound, *_), _ = bound_launches(launches_of(colocated(), FOLDER), 2, node=None, groups=(), first_port=9000)
+    runtime = Runtime(
+        environment=EngineEnvironment(python=tmp_path / "python", version="0.32.0", device="gpu"),
+        logs=tmp_path,
+        dummy_weights=True,
+        process_bytes=0,
+        cancelled=lambda: False,
+    )
+    with (
+        pytest.raises(EngineError, match="has 50 % of its GPU, and no MPS control daemon runs here"),
+        engines([bound], {bound.launch.group.id: 100}, runtime, Progress()),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mig_profile_with_an_odd_name_is_refused() -> None:

@@ -34,6 +34,17 @@ def test_shares_of_one_gpu_lie_beside_each_other(plan: Plan) -> None:
     assert first["GPU"] == second["GPU"]
 
 
+def test_phases_of_one_group_have_gpus_of_their_own(plan: Plan) -> None:
+    (group,) = plan.groups
+    (whole,) = group.replicas
+    phases = tuple(whole.model_copy(update={"role": role}) for role in ("prefill", "decode"))
+    ids = tuple(GpuId(node="l4-0", index=i) for i in (0, 1))
+    apart = group.model_copy(update={"kind": "disaggregated", "replicas": phases, "gpu_ids": ids})
+    rows = gpu_rows(plan.model_copy(update={"groups": (apart,)}))
+    used = rows[rows["model"] == "tiny"]
+    assert list(used["GPU"]) == [0, 1] and (used["right"] - used["left"]).max() < 1.0
+
+
 def test_groups_are_joined_by_runs_of_neighbours(plan: Plan) -> None:
     (group,) = plan.groups
     ids = tuple(GpuId(node="l4-0", index=i) for i in (0, 1, 3))

@@ -9,6 +9,7 @@ from planner.plan_file import FigureEvidence, GpuId, Plan, Relaxation, Route, Sl
 from planner.render_plan import LEGEND, MARKS, MOST_LINES, SAID, WIDTH, printable, render_plan, wrapped
 from profiles.evidence import Evidence
 from tests.hand_plan import CHAT, NO_PLAN, PLAN, REPLICA, changed, with_groups, with_workload
+from tests.planned import colocated, disaggregated
 from tests.spec_fixtures import plan, random_spec, write_tables
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\n\x9b2J\u202eback\u2028" + "w" * 130
@@ -53,6 +54,18 @@ def test_copies_of_a_queue_are_one_row() -> None:
     assert [line.split() for line in lines[1:]] == [
         ["tiny", "cheap", "2", "2", "1·1·1", "bf16", "64", "4,096", "81,920"],
         ["tiny", "fast", "1", "2", "2·1·1", "bf16", "64", "4,096", "81,920"],
+    ]
+
+
+def test_replicas_of_a_shared_group_have_rows_of_their_own() -> None:
+    def run(plan: Plan) -> list[list[str]]:
+        lines = render_plan(plan).split("Run\n")[1].split("\n\n")[0].splitlines()
+        return [line.split()[:-4] for line in lines[1:]]
+
+    assert run(colocated()) == [["talk", "h200", "2", "1", "1·1·1"], ["code", "h200", "2", "1", "1·1·1"]]
+    assert run(disaggregated()) == [
+        ["llama-70b", "(prefill)", "h100", "1", "2", "2·1·1"],
+        ["llama-70b", "(decode)", "h100", "2", "4", "2·1·1"],
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from planner.demand import Demand, WorkloadDemand
 from planner.fleet import Pool
 from planner.queues import CapacityServing, Queue
+from profiles.engines import Engine
 from solvers.mix_problem import Block, MixProblem, RuleRow, SurviveRow
 
 UNLIMITED_RPS = 1e9
@@ -25,6 +26,8 @@ class Market:
     rules: tuple[RuleRow, ...]
     survive: tuple[SurviveRow, ...]
     allow_unmet: bool
+    engine: Engine
+    """What runs the queues' models."""
 
 
 def mix_problem(market: Market, brackets: Brackets, extra_rules: Sequence[RuleRow] = ()) -> MixProblem:

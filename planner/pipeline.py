@@ -122,6 +122,7 @@ def prepare(loaded: Loaded, options: PlanOptions, progress: Progress) -> Prepare
         rules=tuple(ruled.rules),
         survive=tuple(ruled.survive),
         allow_unmet=loaded.spec.allow_unmet,
+        engine=resolved.engine,
     )
     return Prepared(resolved=resolved, candidates=candidates, market=market, rows=ruled)
 

@@ -22,7 +22,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 HEAD_BYTES = 65_536
 PLAN_MARK = re.compile(rb'^\s*"?termination"?\s*:', re.MULTILINE)
-FILE_FIELDS = ("calibration", "gpu", "architecture", "latency_table", "capacity_table", "trace", "current")
+FILE_FIELDS = ("engine", "calibration", "gpu", "architecture", "latency_table", "capacity_table", "trace", "current")
 
 
 class PlanFileError(PlanningError):

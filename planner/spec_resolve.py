@@ -23,7 +23,7 @@ from planner.trace_file import Trace, read_trace
 from planner.traffic import ProcessTraffic, Traffic, trace_traffic
 from profiles.calibration import Calibration, load_calibration
 from profiles.capacity_table import CapacityTable, read_capacity_tables
-from profiles.engines import Engine, load_engine
+from profiles.engines import Engine, is_engine_file, load_engine
 from profiles.errors import PlanningError, ProfileError
 from profiles.gpus import Gpu, gpu_names, inline_gpu, load_gpu
 from profiles.kernel_store import INDEX
@@ -70,9 +70,10 @@ class Resolver:
         """Everything looked up. SpecError with all faults found."""
         spec = self.loaded.spec
         self.faults += check_references(self.loaded)
-        engine = self._try(("engine",), lambda: load_engine(spec.engine))
-        calibration = self._calibration()
-        pools = [self._pool(i, p, calibration) for i, p in enumerate(spec.cluster.pools)]
+        engine = self._try(("engine",), self._engine)
+        named = spec.engine if engine is None else engine.name
+        calibration = self._calibration(named)
+        pools = [self._pool(i, p, calibration, named) for i, p in enumerate(spec.cluster.pools)]
         architectures = {m.name: self._architecture(i, m) for i, m in enumerate(spec.models)}
         latency = self._tables("latency_table", read_latency_tables)
         capacity = self._tables("capacity_table", read_capacity_tables)
@@ -107,18 +108,24 @@ class Resolver:
             ordered = sorted(dict.fromkeys(self.faults), key=lambda f: (f.line, f.field))
             raise SpecError(self.loaded.document.file, ordered)
 
-    def _calibration(self) -> Calibration | None:
+    def _engine(self) -> Engine:
+        named = self.loaded.spec.engine
+        if not is_engine_file(named):
+            return load_engine(named)
+        return self._read(lambda path: load_engine(str(path)), named)
+
+    def _calibration(self, engine: str) -> Calibration | None:
         name = self.loaded.spec.calibration
         if name is None:
             return None
         found = self._try(("calibration",), lambda: self._read(load_calibration, name))
-        if found is not None and found.engine != self.loaded.spec.engine:
-            what = f"was made with the engine {found.engine}, the spec plans for {self.loaded.spec.engine}."
+        if found is not None and found.engine != engine:
+            what = f"was made with the engine {found.engine}, the spec plans for {engine}."
             self.faults.append(self.loaded.fault(("calibration",), what))
         return found
 
-    def _pool(self, index: int, pool: PoolSpec, calibration: Calibration | None) -> Pool | None:
-        found = self._try(("cluster", "pools", index, "gpu"), lambda: self._gpu(pool))
+    def _pool(self, index: int, pool: PoolSpec, calibration: Calibration | None, engine: str) -> Pool | None:
+        found = self._try(("cluster", "pools", index, "gpu"), lambda: self._gpu(pool, engine))
         if found is None:
             return None
         gpu, steps = found
@@ -150,17 +157,16 @@ class Resolver:
             calibration=calibration,
         )
 
-    def _gpu(self, pool: PoolSpec) -> tuple[Gpu, tuple[MeasuredSteps, ...]]:
+    def _gpu(self, pool: PoolSpec, engine: str) -> tuple[Gpu, tuple[MeasuredSteps, ...]]:
         """A GPU of the catalogue, of a device profile (a path), or written out."""
         if isinstance(pool.gpu, str):
             if "/" in pool.gpu or pool.gpu.endswith((".yaml", ".yml")):
                 profile = self._read(load_device, pool.gpu)
                 if isinstance(profile, Gpu):
                     return self._file_tables(profile, pool.gpu), ()
-                if profile.engine != self.loaded.spec.engine:
+                if profile.engine != engine:
                     raise ProfileError(
-                        f"{pool.gpu} was measured with the engine {profile.engine}, the spec plans for"
-                        f" {self.loaded.spec.engine}."
+                        f"{pool.gpu} was measured with the engine {profile.engine}, the spec plans for {engine}."
                     )
                 return profile.gpu, profile.steps
             return load_gpu(pool.gpu), ()

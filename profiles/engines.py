@@ -169,11 +169,16 @@ def engine_names() -> tuple[str, ...]:
     return data_names(FOLDER)
 
 
-def load_engine(name_or_path: str) -> Engine:
-    """The engine of a catalogue name, or of a YAML file (a path has a separator or ends in .yaml or .yml).
+def is_engine_file(name_or_path: str) -> bool:
+    """Whether an engine is named by a file: a path has a separator or ends in .yaml or .yml."""
+    return "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+
+
+def load_engine(name_or_path: str, folder: Path = Path()) -> Engine:
+    """The engine of a catalogue name, or of a YAML file, whose path is relative to `folder`.
 
     Raises ProfileError: no such name (with the nearest one), or a file that does not fit.
     """
-    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
-        return load_path(Path(name_or_path), Engine)
+    if is_engine_file(name_or_path):
+        return load_path(folder / name_or_path, Engine)
     return load_data(FOLDER, name_or_path, Engine)

@@ -146,7 +146,7 @@ class _GroupCheck:
         return own, [f"weights are {planned} in the plan and {own} here: this device has no tables of the former"]
 
     def _builder(self, subject: Subject, quantization: Quantization) -> StepBuilder:
-        deployment = subject.deployment(self.gpu, quantization, self.plan.engine)
+        deployment = subject.deployment(self.gpu, quantization, self.market.engine)
         return StepBuilder(deployment=deployment, cache_bytes=self.cache_bytes, budget_s=STEP_S)
 
     def _steps(self, subject: Subject) -> list[MixStep]:

@@ -21,7 +21,6 @@ from planner.queues import LlmServing, Queue
 from planner.replay import planned_market
 from planner.runtime.environment import EngineEnvironment
 from planner.runtime.errors import EngineError
-from profiles.engines import load_engine
 from profiles.measured_steps import MeasuredSteps, find_steps
 from profiles.precision import KvDtype, Quantization
 from profiles.step_fit import WorkerTime, worker_cpu_s
@@ -75,7 +74,8 @@ def check_on_vllm(
     """
     environment, logs = place
     launched = launches_of(plan, folder)
-    engine = load_engine(plan.engine)
+    market = planned_market(plan, folder, progress)
+    engine = market.engine
     if environment.device != engine.device:
         raise EngineError(
             f"the plan is for {engine.name} on a {engine.device}, {environment.python} has vLLM for a"
@@ -88,7 +88,6 @@ def check_on_vllm(
         groups=options.groups,
         first_port=options.first_port,
     )
-    market = planned_market(plan, folder, progress)
     by_id = {q.id: q for q in market.queues}
     queues = [by_id[b.launch.group.queue] for b in bounds]
     runtime = Runtime(

@@ -23,7 +23,7 @@ def measure_tables(
     steps = [step for s in subjects for step in steps_of(s, plan, market, options.duration_s, options.seed)]
 
     def deployments(gpu: Gpu) -> list[Deployment]:
-        return [s.deployment(gpu, PLAIN_FORMATS[gpu.half_precision], plan.engine) for s in subjects]
+        return [s.deployment(gpu, PLAIN_FORMATS[gpu.half_precision], market.engine) for s in subjects]
 
     longest = max(max([step.kv_tokens // max(step.decodes, 1), *(d + t for d, t in step.chunks)]) for step in steps)
     settings = Settings(

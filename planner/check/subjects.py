@@ -10,7 +10,7 @@ from planner.mix_build import Market
 from planner.plan_file import Group, Plan
 from planner.queues import LlmServing, Queue
 from planner.runtime.errors import EngineError
-from profiles.engines import load_engine
+from profiles.engines import Engine
 from profiles.gpus import Gpu
 from profiles.precision import KvDtype, Quantization
 from profiles.step_time import Deployment
@@ -23,14 +23,14 @@ class Subject:
     group: Group
     queue: Queue
 
-    def deployment(self, gpu: Gpu, quantization: Quantization, engine: str) -> Deployment:
+    def deployment(self, gpu: Gpu, quantization: Quantization, engine: Engine) -> Deployment:
         """Its replica on that GPU, with a KV cache in the GPU's half precision."""
         serving, template = self.queue.template.serving, self.queue.template
         assert isinstance(serving, LlmServing)
         return Deployment(
             model=serving.architecture,
             gpu=gpu,
-            engine=load_engine(engine),
+            engine=engine,
             quantization=quantization,
             kv_dtype=KvDtype(gpu.half_precision),
             tp=template.tp,

@@ -106,7 +106,7 @@ def launches_of(plan: Plan, folder: Path = Path()) -> Launches:
     if not plan.groups:
         raise ExportError("there is no plan to export: it says why there is none.")
     spec = spec_from_plan(plan.spec, folder).spec
-    engine = load_engine(plan.engine)
+    engine = load_engine(spec.engine, folder)
     if engine.program != ENGINE:
         raise ExportError(f"the plan is for the engine {engine.name}: only {ENGINE} is exported.")
     _check_groups(plan)

@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from planner import cli
+from planner.files import atomic_write_yaml
 from planner.plan_check import check_plan
 from planner.plan_io import plan_to_yaml, read_plan
+from profiles.engines import load_engine
 from tests.small_spec import SMALL, written
 
 
@@ -167,3 +169,26 @@ def test_plan_survives_a_reader_that_goes_away(plan_path: Path) -> None:
 def test_plan_round_trips(plan_path: Path) -> None:
     plan = read_plan(plan_path)
     assert plan_to_yaml(plan) == plan_path.read_text(encoding="utf-8")
+
+
+def test_an_engine_of_ones_own_goes_with_the_spec_and_the_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found from the spec's folder, wherever the command runs; from the plan's folder later."""
+    specs, plans = tmp_path / "specs", tmp_path / "plans"
+    specs.mkdir()
+    plans.mkdir()
+    monkeypatch.chdir(tmp_path)
+    engine = load_engine("vllm").model_copy(update={"name": "our-vllm", "version": "0.99"})
+    atomic_write_yaml(specs / "ours.yaml", engine)
+    spec = written(specs, SMALL.replace("name: small", "name: small\nengine: ./ours.yaml", 1))
+    assert cli.main(["plan", str(spec), "-o", str(plans / "plan.yaml")]) == 0
+    assert read_plan(plans / "plan.yaml").engine == "our-vllm"
+    assert cli.main(["simulate", str(plans / "plan.yaml"), "--draws", "2", "--json"]) == 0
+    assert cli.main(["export", str(plans / "plan.yaml"), "--to", "compose", "-o", str(tmp_path / "out")]) == 0
+    texts = [path.read_text() for path in (tmp_path / "out").glob("*.yaml")]
+    assert any("vllm/vllm-openai:v0.99" in text for text in texts)
+    (specs / "ours.yaml").unlink()
+    capsys.readouterr()
+    assert cli.main(["plan", str(spec)]) == 2
+    assert "ours.yaml" in capsys.readouterr().err

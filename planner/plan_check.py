@@ -6,8 +6,9 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from planner.group_faults import faults
 from planner.plan_file import GpuId, Group, Plan
-from planner.replicas import faults, gpus_of, mig_faults
+from planner.replicas import gpus_of, mig_faults
 from planner.spec import Pool, Spec
 from profiles.gpus import Gpu, inline_gpu, load_gpu
 from profiles.measured_steps import load_device

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from planner.files import atomic_write_text
+from planner.group_faults import faults
 from planner.plan_file import Plan
 from profiles.errors import PlanningError
 
@@ -85,7 +86,7 @@ def read_plan(path: Path) -> Plan:
     if not isinstance(data, dict):
         raise PlanFileError(f"{path} is no plan: it holds no fields.")
     try:
-        return Plan.model_validate(data)
+        plan = Plan.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"{str(part)[:60]}." for part in first["loc"][:12]).removesuffix(".")
@@ -93,6 +94,10 @@ def read_plan(path: Path) -> Plan:
         hint = " (is this a spec? plan it first)" if "workloads" in data and "cluster" in data else ""
         what = first["msg"].removeprefix("Value error, ")
         raise PlanFileError(f"{path}:{field} {what}{hint}.") from error
+    fault = next((fault for group in plan.groups for fault in faults(group)), None)
+    if fault is not None:
+        raise PlanFileError(f"{path}: {' '.join(fault.split())[:300]}.")
+    return plan
 
 
 def _from_json(text: str) -> Any:

@@ -10,8 +10,9 @@ from planner.export import vllm_arguments
 from planner.export.labels import labels_of
 from planner.export.sharing import share_refusal
 from planner.export.vllm_arguments import Argument
+from planner.group_faults import faults
 from planner.plan_file import Group, Plan, Replica, Route
-from planner.replicas import faults, member_routes, members
+from planner.replicas import member_routes, members
 from planner.spec import Model
 from planner.spec_load import spec_from_plan
 from profiles.engines import Engine, load_engine
@@ -187,7 +188,8 @@ def _check_groups(plan: Plan) -> None:
     for group in plan.groups:
         if group.kind == "multiplexed":
             raise ExportError(f"{group.id} is {group.kind}, which is planned as what-if only: it is not exported.")
-        for fault in faults(group):
+        fault = next(faults(group), None)
+        if fault is not None:
             raise ExportError(f"{fault}.")
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from planner.group_faults import TOLERANCE, shares
 from planner.plan_file import Group, Replica
-from planner.replicas import mig_faults, shares
+from planner.replicas import mig_faults
 from planner.spec import Pool
 from profiles.gpus import Gpu, inline_gpu, load_gpu
 from profiles.measured_steps import load_device
 
 AMD_GENERATIONS = ("cdna3",)
-TOLERANCE = 1e-6
 
 
 def share_refusal(groups: Sequence[Group], pools: Mapping[str, Pool], folder: Path) -> str | None:

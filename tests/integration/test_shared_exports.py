@@ -61,6 +61,17 @@ def test_the_plan_checker_refuses_what_cannot_be_shared() -> None:
         assert said in refusal(plan, "kubernetes")
 
 
+def test_a_file_of_such_a_plan_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    for plan, said in (
+        (colocated({"sm_fraction": 0.7}, {"sm_fraction": 0.4}), "gives out 110% of its GPU"),
+        (with_roles("decode", "decode", "decode"), "prefill and decode both"),
+        (wide(), "only single GPUs are shared"),
+    ):
+        write_plan(plan, tmp_path / "plan.yaml", tmp_path)
+        with pytest.raises(PlanFileError, match=said):
+            read_plan(tmp_path / "plan.yaml")
+
+
 def mig_of(*profiles: str) -> Plan:
     first, second = ({"sm_fraction": 0.5, "mig_profile": profile} for profile in profiles)
     return colocated(first, second)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from planner.group_faults import faults
 from planner.plan_file import GpuId, Group, Plan, Replica, Route
 from planner.plan_io import PlanFileError
-from planner.replicas import apart, faults, members, mig_faults
+from planner.replicas import apart, members, mig_faults
 from profiles.gpus import load_gpu
 from tests.hand_plan import REPLICA, changed, group
 
@@ -147,6 +148,7 @@ def test_workloads_go_to_the_replicas_of_their_model() -> None:
         "chat@fast/tiny/bf16/tp1pp1ep1",
         "code@fast/other/bf16/tp1pp1ep1",
     ]
+    assert [g.template for g in found.groups] == [g.queue.split("@")[1] for g in found.groups]
     assert {name: [(r.group, r.weight_fraction) for r in some] for name, some in found.routes.items()} == {
         "chat": [("g.0", 0.5), ("g.1", 0.5)],
         "code": [("g.2", 1.0)],

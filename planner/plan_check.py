@@ -10,8 +10,8 @@ from planner.group_faults import faults
 from planner.plan_file import GpuId, Group, Plan
 from planner.replicas import gpus_of, mig_faults
 from planner.spec import Pool, Spec
-from profiles.gpus import Gpu, inline_gpu, load_gpu
-from profiles.measured_steps import load_device
+from profiles.gpus import Gpu
+from profiles.measured_steps import named_gpu
 
 TOLERANCE = 1e-6
 
@@ -25,7 +25,7 @@ def check_plan(plan: Plan, folder: Path = Path()) -> list[str]:
         return [] if plan.conflicts or not plan.spec else ["a plan without groups must say why there is none"]
     spec = Spec.model_validate(plan.spec, strict=False)
     pools = {p.name: p for p in spec.cluster.pools}
-    gpus = {name: _gpu(pool, folder) for name, pool in pools.items()}
+    gpus = {name: named_gpu(pool.gpu, folder) for name, pool in pools.items()}
     return [
         *_hardware(plan, pools, gpus),
         *_models(plan, spec, gpus),
@@ -42,16 +42,6 @@ def check_plan(plan: Plan, folder: Path = Path()) -> list[str]:
 
 def _title(index: int, rule: Any) -> str:
     return f"constraints[{index}] ({rule.kind})"
-
-
-def _gpu(pool: Pool, folder: Path) -> Gpu:
-    """What stands in a pool: of the catalogue, of a file (a device profile, or a GPU alone), or written out."""
-    if not isinstance(pool.gpu, str):
-        return inline_gpu(pool.gpu)[0]
-    if "/" not in pool.gpu and not pool.gpu.endswith((".yaml", ".yml")):
-        return load_gpu(pool.gpu)
-    found = load_device(folder / pool.gpu)
-    return found if isinstance(found, Gpu) else found.gpu
 
 
 def _nodes_of(pool: Pool) -> int:

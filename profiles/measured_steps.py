@@ -9,10 +9,10 @@ measured token counts, linear between them; beyond the last one the last slope g
 a serial server: `request_s + input_token_s · input tokens`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from profiles.catalogue_files import Provenance, checked, read_mapping
 from profiles.errors import ProfileError
 from profiles.evidence import Evidence, EvidenceShares
-from profiles.gpus import Gpu
+from profiles.gpus import Gpu, inline_gpu, load_gpu
 from profiles.precision import KvDtype, Quantization
 from profiles.step_table import PREFILL_GRID_TOKENS, Component, StepTable
 
@@ -98,6 +98,19 @@ def load_device(path: Path) -> DeviceProfile | Gpu:
     """The device profile, or the GPU alone, of a file; ProfileError when it cannot be read or does not fit."""
     payload = read_mapping(path)
     return checked(payload, DeviceProfile, str(path)) if "gpu" in payload else checked(payload, Gpu, str(path))
+
+
+def named_gpu(named: str | Mapping[str, Any], folder: Path) -> Gpu:
+    """What a spec names as a pool's GPU: of the catalogue, of a file relative to `folder`, or written out.
+
+    Raises ProfileError as the readers of these.
+    """
+    if not isinstance(named, str):
+        return inline_gpu(named)[0]
+    if "/" not in named and not named.endswith((".yaml", ".yml")):
+        return load_gpu(named)
+    found = load_device(folder / named)
+    return found if isinstance(found, Gpu) else found.gpu
 
 
 def find_steps(

@@ -7,8 +7,8 @@ from planner.group_faults import TOLERANCE, shares
 from planner.plan_file import Group, Replica
 from planner.replicas import mig_faults
 from planner.spec import Pool
-from profiles.gpus import Gpu, inline_gpu, load_gpu
-from profiles.measured_steps import load_device
+from profiles.gpus import Gpu
+from profiles.measured_steps import named_gpu
 
 AMD_GENERATIONS = ("cdna3",)
 
@@ -22,7 +22,7 @@ def share_refusal(groups: Sequence[Group], pools: Mapping[str, Pool], folder: Pa
         if any(map(shares, replicas)):
             if group.pool not in pools:
                 return f"{group.id} stands in {group.pool}, which is no pool of the plan's spec"
-            reason = next(_refusals(replicas, _gpu(pools[group.pool], folder)), None)
+            reason = next(_refusals(replicas, named_gpu(pools[group.pool].gpu, folder)), None)
             if reason is not None:
                 return f"GPU {index} of {node} ({group.id}): {reason}"
     return None
@@ -58,12 +58,3 @@ def _refusals(replicas: Sequence[Replica], gpu: Gpu) -> Iterator[str]:
             f"the gpu_memory_utilization of its replicas sum to {asked:g}, and vLLM wants that part of the memory free"
             " when it starts"
         )
-
-
-def _gpu(pool: Pool, folder: Path) -> Gpu:
-    if not isinstance(pool.gpu, str):
-        return inline_gpu(pool.gpu)[0]
-    if "/" in pool.gpu or pool.gpu.endswith((".yaml", ".yml")):
-        found = load_device(folder / pool.gpu)
-        return found if isinstance(found, Gpu) else found.gpu
-    return load_gpu(pool.gpu)

@@ -44,7 +44,7 @@ ENGINE = EngineMemory(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(MODELS, FORMATS, WAYS, WAYS, WAYS, st.integers(16, 300))
 def test_a_budget_adds_up_and_grows_with_memory(
     name: str, quantization: Quantization, tp: int, pp: int, ep: int, memory_gib: int
@@ -64,7 +64,7 @@ def test_a_budget_adds_up_and_grows_with_memory(
     assert isinstance(larger, MemoryBudget) and larger.kv_tokens >= found.kv_tokens
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(MODELS, FORMATS, WAYS, WAYS, WAYS)
 def test_more_ranks_hold_no_more_each_and_no_less_together(
     name: str, quantization: Quantization, tp: int, pp: int, ep: int

@@ -26,7 +26,7 @@ def served(problem: MixProblem) -> MixProblem:
     return replace(problem, allow_unmet=False)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(seed=SEEDS, pool=st.integers(0, 1), more=st.integers(1, 3))
 def test_more_nodes_never_cost_more(seed: int, pool: int, more: int) -> None:
     problem = served(random_small(seed))
@@ -35,7 +35,7 @@ def test_more_nodes_never_cost_more(seed: int, pool: int, more: int) -> None:
     assert cost(replace(problem, pool_max_nodes=nodes)) <= cost(problem) + TOLERANCE
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(seed=SEEDS, factor=st.floats(0.2, 1.0))
 def test_a_smaller_load_never_costs_more(seed: int, factor: float) -> None:
     problem = served(random_small(seed))
@@ -45,7 +45,7 @@ def test_a_smaller_load_never_costs_more(seed: int, factor: float) -> None:
     assert cost(less) <= cost(problem) + TOLERANCE
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(seed=SEEDS, queue=st.integers(0, 4), factor=st.floats(1.0, 3.0))
 def test_a_faster_queue_never_costs_more(seed: int, queue: int, factor: float) -> None:
     problem = served(random_small(seed))
@@ -54,7 +54,7 @@ def test_a_faster_queue_never_costs_more(seed: int, queue: int, factor: float) -
     assert cost(replace(problem, bracket_capacity_rps=faster)) <= cost(problem) + TOLERANCE
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(seed=SEEDS, factor=st.sampled_from([1e-3, 1e3]))
 def test_prices_scale(seed: int, factor: float) -> None:
     problem = served(random_small(seed))

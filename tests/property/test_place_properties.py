@@ -16,7 +16,7 @@ from solvers.stop import Stop
 from tests.place_cases import feasible_by_construction, running, small
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     racks=st.integers(2, 5),
@@ -38,7 +38,7 @@ def test_what_has_a_placement_gets_one(seed: int, racks: int, nodes_each: int, k
     assert again.objective == 0.0
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(seed=st.integers(0, 10**6), more=st.integers(1, 3))
 def test_more_nodes_never_cost_more_moves(seed: int, more: int) -> None:
     problem = small(seed)
@@ -49,7 +49,7 @@ def test_more_nodes_never_cost_more_moves(seed: int, more: int) -> None:
         assert cost(wider, after.solution)[0] <= before[0][0]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(seed=st.integers(0, 10**6), order=st.integers(0, 10**6))
 def test_the_order_of_nodes_and_groups_does_not_matter(seed: int, order: int) -> None:
     problem = small(seed)

@@ -20,7 +20,7 @@ def arrays_of(table: StepTable) -> list[np.ndarray]:
     return [table.linear_s, table.decode_attention_s, table.prefill_attention_s, table.sampling_s]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     model=st.sampled_from(model_names()),
     gpu=st.sampled_from(gpu_names()),

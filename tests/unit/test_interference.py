@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles.catalogue_files import Provenance
@@ -86,7 +86,6 @@ def test_a_neighbour_that_speeds_up_counts_as_none() -> None:
     assert model.slowdown(KINDS["gemm"], [KINDS["decode"]]) == 1.0
 
 
-@settings(deadline=None)
 @given(own=DEMANDS, first=DEMANDS, second=DEMANDS, more=st.floats(0, 1))
 def test_slowdowns_are_at_least_one_and_grow_with_the_neighbours(
     own: Demand, first: Demand, second: Demand, more: float

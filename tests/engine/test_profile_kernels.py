@@ -115,7 +115,7 @@ def test_latent_attention_takes_longer_over_more_tokens(python: Path) -> None:
 
         def seconds(kernel: str, **columns: int) -> float:
             asked = {"do": "measure", "kernel": kernel, "columns": {**fixed, **columns}, "budget_s": 0.1}
-            return min(worker.ask(asked)["seconds"])
+            return float(min(worker.ask(asked)["seconds"]))
 
         assert 0 < seconds("mla_prefill", tokens=32) < seconds("mla_prefill", tokens=512)
         assert 0 < seconds("mla_decode", batch=2, context=32) < seconds("mla_decode", batch=2, context=4096)

@@ -118,10 +118,8 @@ def test_a_jump_is_found_although_runs_spread_more_than_the_target(sigma: float)
 
 
 def test_falls_within_the_noise_are_evened_out_and_others_kept() -> None:
-    quiet = {"spread_fraction": 0.02, "runs": RUNS}
-    noisy = {"spread_fraction": 0.5, "runs": RUNS}
-    points = {1: Measured(seconds=2.1e-5, **noisy), 2: Measured(seconds=1.9e-5, **noisy)}
-    even = evened_out(points | {4: Measured(seconds=4e-5, **quiet), 8: Measured(seconds=3e-5, **quiet)})
+    points = ((1, 2.1e-5, 0.5), (2, 1.9e-5, 0.5), (4, 4e-5, 0.02), (8, 3e-5, 0.02))
+    even = evened_out({n: Measured(seconds=s, spread_fraction=spread, runs=RUNS) for n, s, spread in points})
     assert even[1] == even[2] == pytest.approx((2.1e-5 * 1.9e-5) ** 0.5)
     assert (even[4], even[8]) == pytest.approx((4e-5, 3e-5)), "that is no noise: the lints see it"
 

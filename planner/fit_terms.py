@@ -21,6 +21,9 @@ HALF_WEIGHT = 2.0
 PROBE = np.array([2e-4, 0.05, 1e-4])
 """Steps of the numeric derivatives, of the size over which the simulation is smooth."""
 LEAST = np.array([0.0, 0.3, 0.0])
+LEAST_WIDTH = 1e-9
+HIGH = np.array([0.0, 0.0, 2.0])
+"""Where the second search starts, in units of the spread."""
 ROUNDS = 8
 HALVINGS = 4
 ENOUGH = 0.01
@@ -45,13 +48,16 @@ def fit_terms(runs: Sequence[PreparedRun], prior: TermValues, spread: TermValues
         return np.concatenate([(run.predicted(terms) - run.measured) / NOISE for run in runs])
 
     misfit = Misfit(residuals=residuals, probe=PROBE, least=LEAST)
-    return as_terms(most_probable(misfit, as_array(prior), as_array(spread)))
+    center, width = as_array(prior), as_array(spread)
+    # A floor below what every step with a prompt takes anyway shows no slope: look from above it as well.
+    found = [most_probable(misfit, center, width, start) for start in (center, center + HIGH * width)]
+    return as_terms(min(found, key=lambda at: _cost(residuals(at), _distance(at, center, width))))
 
 
-def most_probable(misfit: Misfit, center: FloatArray, spread: FloatArray) -> FloatArray:
-    """The values that make the misfit and their distance from `center`, in units of `spread`, small together."""
-    width = np.maximum(spread, 1e-9)
-    at, residuals = center, misfit.residuals(center)
+def most_probable(misfit: Misfit, center: FloatArray, spread: FloatArray, start: FloatArray) -> FloatArray:
+    """The values near `start` that make the misfit and their distance from `center`, in units of `spread`, small."""
+    width = np.maximum(spread, LEAST_WIDTH)
+    at, residuals = start, misfit.residuals(start)
     for _ in range(ROUNDS):
         step = _step(misfit, (at, residuals), center, width)
         cost = _cost(residuals, (at - center) / width)
@@ -67,6 +73,10 @@ def most_probable(misfit: Misfit, center: FloatArray, spread: FloatArray) -> Flo
         if moved < ENOUGH:
             break
     return at
+
+
+def _distance(at: FloatArray, center: FloatArray, spread: FloatArray) -> FloatArray:
+    return np.asarray((at - center) / np.maximum(spread, LEAST_WIDTH))
 
 
 def as_array(terms: TermValues) -> FloatArray:

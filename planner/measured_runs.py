@@ -8,7 +8,7 @@ import numpy as np
 from planner.estimate import Estimator, Prepared
 from planner.question import Question
 from planner.simulate_types import FloatArray
-from profiles.engine_terms import with_terms
+from profiles.engine_terms import launch_layers, with_terms
 from profiles.engines import TermValues
 from profiles.errors import PlanningError
 from profiles.layout import Refusal
@@ -48,7 +48,8 @@ class PreparedRun:
 
     def table(self, terms: TermValues) -> StepTable:
         """The step table of the run's deployment under these terms."""
-        return with_terms(self.prepared.cell.table, terms, self.prepared.deployment.stage_layers)
+        deployment = self.prepared.deployment
+        return with_terms(self.prepared.cell.table, terms, launch_layers(deployment.model, deployment.stage_layers))
 
     def predicted_by(self, table: StepTable) -> FloatArray:
         """Logarithms of the simulated mean (TTFT, TPOT) in milliseconds by another step table, shape (2,)."""

@@ -226,9 +226,11 @@ class _Run:
 
     def _evened_out(self) -> list[dict[str, Any]]:
         """The rows with the seconds that tables are to hold, and beside them those that were measured."""
-        grid, held = self.grid, dict[str, float]()
-        for number, line in enumerate(grid.lines):
-            held |= {_name(line.kernel, line.columns(s)): seconds for s, seconds in grid.seconds(number).items()}
+        held = {
+            _name(line.kernel, line.columns(size)): seconds
+            for number, line in enumerate(self.grid.lines)
+            for size, seconds in self.grid.seconds(number).items()
+        }
         return [
             {**row, "measured_s": row["seconds"], "seconds": held[_name(row["kernel"], row["columns"])]}
             for row in self.rows

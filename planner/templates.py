@@ -51,7 +51,7 @@ class Layouted:
     @property
     def token_budgets(self) -> tuple[int, ...]:
         """The grid of max_num_batched_tokens, ascending: from the longest prompt on where prompts cannot be cut."""
-        return token_budgets(self.model)
+        return token_budgets(self.model, self.engine)
 
     def budget(self, max_num_seqs: int, max_num_batched_tokens: int) -> MemoryBudget | Refusal:
         """Memory at these settings, or why they do not fit."""
@@ -79,9 +79,9 @@ class Refused:
     sentence: str
 
 
-def token_budgets(model: ModelPlan) -> tuple[int, ...]:
-    """The grid of max_num_batched_tokens for a model; empty for an encoder with longer prompts than the grid has."""
-    if not model.architecture.encoder_only:
+def token_budgets(model: ModelPlan, engine: Engine) -> tuple[int, ...]:
+    """The grid of max_num_batched_tokens for a model; empty where prompts are not cut and can be longer than it has."""
+    if engine.chunked_prefill and not model.architecture.encoder_only:
         return TOKEN_BUDGETS
     return tuple(tokens for tokens in TOKEN_BUDGETS if tokens >= model.max_model_len)
 
@@ -95,7 +95,7 @@ def layouts(
     for quantization, tp, pp, ep in _search_space(model, pool):
         name = f"{pool.name}/{model.name}/{quantization}/tp{tp}pp{pp}ep{ep}"
         layout = Layout(quantization=quantization, kv_dtype=kv_dtype_of(model, pool), tp=tp, pp=pp, ep=ep)
-        reason = _reason_against(model, pool, layout)
+        reason = _reason_against(model, pool, layout, engine)
         if reason is None:
             table = _tabulated(model, pool, layout, engine, steps)
             one = Layouted(
@@ -130,7 +130,7 @@ def _matches(forbidden: tuple[int, int, int], combination: tuple[int, int, int])
     return all(f in (0, c) for f, c in zip(forbidden, combination, strict=True))
 
 
-def _reason_against(model: ModelPlan, pool: Pool, layout: Layout) -> str | None:
+def _reason_against(model: ModelPlan, pool: Pool, layout: Layout, engine: Engine) -> str | None:
     if layout.tp > pool.gpus_per_node:
         return f"tp {layout.tp} needs more GPUs than the {pool.gpus_per_node} of one node of {pool.name}."
     if layout.ep > layout.tp:
@@ -143,9 +143,10 @@ def _reason_against(model: ModelPlan, pool: Pool, layout: Layout) -> str | None:
             f"{model.name} takes at most {model.architecture.max_position_embeddings} tokens,"
             f" max_model_len asks for {model.max_model_len}."
         )
-    if not token_budgets(model):
+    if not token_budgets(model, engine):
+        what = "is an encoder" if model.architecture.encoder_only else f"runs on {engine.name}"
         return (
-            f"{model.name} is an encoder, whose prompts are not cut: max_model_len {model.max_model_len} is above the"
+            f"{model.name} {what}, whose prompts are not cut: max_model_len {model.max_model_len} is above the"
             f" largest planned step of {TOKEN_BUDGETS[-1]} tokens."
         )
     refusal = layout_refusal(model.architecture, layout) or format_refusal(layout, pool.gpu)

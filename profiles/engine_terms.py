@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiles.engines import Engine, GraphSizes, TermValues
+from profiles.models import ModelArchitecture
 from profiles.step_table import StepTable
+
+LATENT_LAUNCHES = 3.0
+"""Launch time of a prompt's layer with latent attention over that of a plain one: its projections come in pairs, with
+norms and copies between. It is 2.7 between Kimi-K2.5 and the other models on vLLM, and 3.9 between DeepSeek-V3 and
+Llama-3.1-70B on TensorRT-LLM (medians of fitted terms, runs of docs/accuracy.md).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,23 +26,28 @@ class StepOverheads:
     sequence_s: float
 
 
-def step_overheads(engine: Engine, terms: TermValues, stage_layers: int) -> StepOverheads:
-    """The fixed times of a stage of so many layers under these terms."""
+def launch_layers(model: ModelArchitecture, stage_layers: int) -> float:
+    """How many layers with plain attention launch as many kernels as so many layers of that model."""
+    return stage_layers * (LATENT_LAUNCHES if model.mla is not None else 1.0)
+
+
+def step_overheads(engine: Engine, terms: TermValues, layers: float) -> StepOverheads:
+    """The fixed times of a stage that launches as much as so many plain layers (`launch_layers`) under these terms."""
     return StepOverheads(
         overhead_s=terms.overhead_s,
         prefill_factor=terms.prefill_factor,
-        prefill_floor_s=terms.prefill_floor_s_per_layer * stage_layers,
+        prefill_floor_s=terms.prefill_floor_s_per_layer * layers,
         sequence_s=engine.sequence_s,
     )
 
 
-def with_terms(table: StepTable, terms: TermValues, stage_layers: int) -> StepTable:
-    """The table of a stage of so many layers with other fixed times; its kernels stay as they are."""
+def with_terms(table: StepTable, terms: TermValues, layers: float) -> StepTable:
+    """The table of a stage that launches as much as so many plain layers with other fixed times; its kernels stay."""
     return replace(
         table,
         overhead_s=terms.overhead_s,
         prefill_factor=terms.prefill_factor,
-        prefill_floor_s=terms.prefill_floor_s_per_layer * stage_layers,
+        prefill_floor_s=terms.prefill_floor_s_per_layer * layers,
     )
 
 

@@ -41,7 +41,8 @@ class BatchLimits(EngineData):
 
 class TermValues(EngineData):
     """What an engine adds to the kernels of a step: a fixed time, a factor on the kernels of steps with a prefill, and
-    the least time of such a step for each layer (they run without a CUDA graph, bound by launches).
+    the least time of such a step for each layer (they run without a CUDA graph, bound by launches; latent attention
+    launches more, see `engine_terms.launch_layers`).
     """
 
     overhead_s: NonNegativeFloat

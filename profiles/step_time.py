@@ -9,7 +9,7 @@ import numpy as np
 from profiles.attention_times import AttentionTimes
 from profiles.collectives import Interconnect
 from profiles.efficiency import DeviceCurves, curves_of
-from profiles.engine_terms import StepOverheads, captured_sizes, padded_tokens, step_overheads
+from profiles.engine_terms import StepOverheads, captured_sizes, launch_layers, padded_tokens, step_overheads
 from profiles.engines import Engine, TermValues
 from profiles.errors import ProfileError
 from profiles.evidence import Evidence, EvidenceShares
@@ -110,7 +110,7 @@ class Deployment:
     def overheads(self) -> StepOverheads:
         """The engine's fixed times."""
         terms = self.terms or self.engine.terms_for(self.gpu, self.model, self.quantization)
-        return step_overheads(self.engine, terms, self.stage_layers)
+        return step_overheads(self.engine, terms, launch_layers(self.model, self.stage_layers))
 
 
 KernelTime = tuple[str, float, Evidence]

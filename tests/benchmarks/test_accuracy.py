@@ -24,6 +24,7 @@ from tests.accuracy_scores import (
     front_end_fits,
     front_end_left_out,
     left_out,
+    left_out_latent,
     lines_of,
     own,
     scored,
@@ -92,6 +93,7 @@ def methods(runs: Runs, fits: Fits) -> dict[str, list[Scored]]:
         "closed form": closed_form(runs),
         "model left out": left_out(runs, fits, model_of),
         "GPU generation left out": left_out(runs, fits, generation_of),
+        "model left out, latent attention by DeepSeek alone": left_out_latent(runs, fits, model_of),
         "model left out, the front end's times too": front_end_left_out(runs, in_front, model_of),
         "GPU generation left out, the front end's times too": front_end_left_out(runs, in_front, generation_of),
         "model left out, 4 runs of the deployment": calibrated(runs, fits, model_of),
@@ -139,6 +141,7 @@ def test_every_row_is_answered(samples: list[SampleRun], methods: dict[str, list
     [
         "model left out",
         "GPU generation left out",
+        "model left out, latent attention by DeepSeek alone",
         "model left out, the front end's times too",
         "GPU generation left out, the front end's times too",
     ],

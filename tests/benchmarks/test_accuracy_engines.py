@@ -8,6 +8,7 @@ or that waited for KV memory stand apart. `MUXPLAN_WRITE_DOCS=1` writes the tabl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 from planner.estimate import Estimator
@@ -20,15 +21,17 @@ from tests.accuracy_scores import (
     CALIBRATION_RUNS,
     ROWS,
     Scored,
+    assert_page_has,
     calibrated,
     left_out,
     lines_of,
     own,
     scored,
+    shares,
 )
 
 BEGIN, END = "<!-- written by tests/benchmarks/test_accuracy_engines.py -->", "<!-- end of engines -->"
-IN_SCOPE = {"sglang": 0, "trtllm": 0}
+IN_SCOPE = {"sglang": 155, "trtllm": 387}
 NAMES = {"sglang": "SGLang", "trtllm": "TensorRT-LLM"}
 APART: Mapping[str, Callable[[SampleRun], bool]] = {
     "bound by KV memory": lambda one: one.kv_bound,
@@ -94,9 +97,16 @@ def as_vllm(runs: Runs) -> list[Scored]:
 
 
 def served_by_vllm(one: PreparedRun) -> Question:
-    """The run's question to vLLM."""
+    """The run's question, put to vLLM as it was launched for the same benchmark."""
     question = one.run.question
-    return replace(question, engine="vllm", poll_steps=1, wait_steps=0, max_num_batched_tokens=8192)
+    return replace(
+        question,
+        engine="vllm",
+        poll_steps=1,
+        wait_steps=0,
+        max_num_batched_tokens=8192,
+        gpu_memory_utilization=0.95,
+    )
 
 
 def apart(some: list[SampleRun], measured: Measured) -> list[Scored]:
@@ -115,3 +125,30 @@ def table(methods: dict[str, dict[str, list[Scored]]]) -> str:
     for engine, found in methods.items():
         lines += lines_of({f"{NAMES[engine]}, {name}": some for name, some in found.items()})
     return "\n".join(lines)
+
+
+def test_every_row_is_answered(engines: Mapping[str, Measured], methods: dict[str, dict[str, list[Scored]]]) -> None:
+    for engine, measured in engines.items():
+        assert len(measured.samples) == IN_SCOPE[engine]
+        scored_once = [
+            some for name, some in methods[engine].items() if name == "left out" or name.endswith(", left out")
+        ]
+        assert sum(len(some) for some in scored_once) == IN_SCOPE[engine]
+        assert all(np.all(np.isfinite(one.error)) for some in scored_once for one in some)
+
+
+@pytest.mark.parametrize("engine", sorted(IN_SCOPE))
+def test_an_engine_s_own_file_predicts_it_better(methods: dict[str, dict[str, list[Scored]]], engine: str) -> None:
+    as_another, own_file = (shares(methods[engine][name]) for name in ("as if vLLM had served it", "left out"))
+    assert np.all(own_file < as_another), "medians and p90 of TTFT and TPOT"
+    assert own_file[0][0] <= 25 and own_file[1][0] <= 12, "medians of TTFT and TPOT"
+
+
+@pytest.mark.parametrize("engine", sorted(IN_SCOPE))
+def test_four_runs_of_the_deployment_help(methods: dict[str, dict[str, list[Scored]]], engine: str) -> None:
+    unseen, known = (shares(methods[engine][name]) for name in ("left out", "left out, 4 runs of the deployment"))
+    assert np.all(known[:, 0] < unseen[:, 0])
+
+
+def test_the_page_has_these_figures(methods: dict[str, dict[str, list[Scored]]]) -> None:
+    assert_page_has(table(methods), BEGIN, END)

@@ -118,9 +118,8 @@ def test_a_jump_is_found_although_runs_spread_more_than_the_target(sigma: float)
 
 
 def test_falls_within_the_noise_are_evened_out_and_others_kept() -> None:
-    measured = {1: (2.1e-5, 0.5), 2: (1.9e-5, 0.5), 4: (4e-5, 0.02), 8: (3e-5, 0.02)}
-    points = {n: Measured(seconds=s, spread_fraction=spread, runs=RUNS) for n, (s, spread) in measured.items()}
-    even = evened_out(points)
+    points = ((1, 2.1e-5, 0.5), (2, 1.9e-5, 0.5), (4, 4e-5, 0.02), (8, 3e-5, 0.02))
+    even = evened_out({n: Measured(seconds=s, spread_fraction=spread, runs=RUNS) for n, s, spread in points})
     assert even[1] == even[2] == pytest.approx((2.1e-5 * 1.9e-5) ** 0.5)
     assert (even[4], even[8]) == pytest.approx((4e-5, 3e-5)), "that is no noise: the lints see it"
 

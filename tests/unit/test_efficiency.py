@@ -16,6 +16,7 @@ from profiles.gpus import inline_gpu, load_gpu
         ("a100-sxm-40gb", Evidence.MODELLED),
         ("l4-24gb", Evidence.MODELLED),
         ("v100-sxm-16gb", Evidence.MODELLED),
+        ("mi300x-192gb", Evidence.MODELLED),
     ],
 )
 def test_evidence_says_whose_calibration_it_is(gpu: str, evidence: Evidence) -> None:

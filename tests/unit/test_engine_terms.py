@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from profiles.engine_terms import captured_sizes, padded_tokens, step_overheads, with_terms
+from profiles.engine_terms import (
+    LATENT_LAUNCHES,
+    captured_sizes,
+    launch_layers,
+    padded_tokens,
+    step_overheads,
+    with_terms,
+)
 from profiles.engines import GraphSizes, TermValues, load_engine
 from profiles.gpus import load_gpu
 from profiles.models import load_model
@@ -36,6 +43,11 @@ def test_the_floor_under_prefill_is_per_layer_of_the_stage() -> None:
     whole, half = (step_overheads(load_engine("vllm"), TERMS, layers) for layers in (80, 40))
     assert whole.prefill_floor_s == 2 * half.prefill_floor_s == 80 * 0.3e-3
     assert whole.overhead_s == half.overhead_s == 1e-3
+
+
+def test_latent_attention_launches_more() -> None:
+    plain, latent = (launch_layers(load_model(name), 20) for name in ("minimax-m2.5", "deepseek-v3"))
+    assert plain == 20 and latent == LATENT_LAUNCHES * 20
 
 
 def test_a_table_takes_other_terms_and_keeps_its_kernels() -> None:

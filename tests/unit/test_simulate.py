@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planner.simulate import Start, simulate_llm, simulate_llm_closed_loop, simulate_many, simulate_table
-from planner.simulate_types import LlmCell, Requests, Router, TableCell
+from planner.simulate_types import Dispatch, LlmCell, Outcome, Requests, Router, TableCell
 from profiles.evidence import Evidence, EvidenceShares
 from profiles.step_table import Component, StepTable
 
@@ -227,3 +227,48 @@ def test_frozen_inputs_are_taken_and_left_alone() -> None:
 def test_no_requests_give_an_empty_outcome() -> None:
     outcome = simulate_llm(CELL, requests())
     assert (outcome.served.size, outcome.steps, outcome.makespan_s) == (0, 0, 0.0)
+
+
+SECOND_COMES_LATER = ((0.0, 10, 10), (0.15, 10, 1))
+
+
+def dispatched(dispatch: Dispatch, *rows: tuple[float, int, int], kv_blocks: int = 100) -> Outcome:
+    return simulate_llm(replace(CELL, dispatch=dispatch, kv_blocks=kv_blocks), requests(*rows))
+
+
+def test_prompts_apart_hold_up_the_decodes() -> None:
+    mixed, apart = (dispatched(Dispatch(prompts_apart=it), *SECOND_COMES_LATER) for it in (False, True))
+    assert mixed.ttft_s == pytest.approx([0.1, 0.15]) and apart.ttft_s == pytest.approx([0.1, 0.15])
+    assert (mixed.e2e_s[0], apart.e2e_s[0]) == pytest.approx((1.0, 1.1)), "one step more"
+
+
+def test_new_requests_are_looked_for_every_so_many_steps() -> None:
+    # Looked for after the prompt's step, at 0.1, and three steps later, at 0.4.
+    outcome = dispatched(Dispatch(poll_steps=3), *SECOND_COMES_LATER)
+    assert outcome.ttft_s == pytest.approx([0.1, 0.35])
+    alone = dispatched(Dispatch(poll_steps=30), (0.0, 10, 1), (1.0, 10, 1))
+    assert alone.ttft_s == pytest.approx([0.1, 0.1]), "nothing runs, so it is looked for"
+
+
+def test_prompts_wait_beside_decodes_until_there_are_enough_of_them() -> None:
+    waited = dispatched(Dispatch(wait_steps=2), *SECOND_COMES_LATER)
+    assert waited.ttft_s == pytest.approx([0.1, 0.35])
+    enough = dispatched(Dispatch(wait_steps=2, wait_fraction=0.1), *SECOND_COMES_LATER)
+    assert enough.ttft_s == pytest.approx([0.1, 0.15]), "11 tokens are more than 0.1 of 64"
+
+
+def test_a_reserved_answer_is_not_preempted() -> None:
+    rows = ((0.0, 4, 9), (0.0, 4, 9))
+    assert dispatched(Dispatch(), *rows, kv_blocks=4).preemptions > 0
+    outcome = dispatched(Dispatch(reserves_output=True), *rows, kv_blocks=4)
+    assert outcome.preemptions == 0
+    assert outcome.ttft_s == pytest.approx([0.1, 1.0]), "the second one starts when the first has ended"
+
+
+def test_a_whole_prompt_that_no_step_holds_is_rejected() -> None:
+    outcome = dispatched(Dispatch(whole_prompts=True, reserves_output=True), (0.0, 70, 2), (0.0, 60, 2))
+    assert outcome.served.tolist() == [False, True] and outcome.replica[0] == -1
+    with pytest.raises(ValueError, match="does not cut the prompts"):
+        replace(CELL, dispatch=Dispatch(whole_prompts=True))
+    with pytest.raises(ValueError, match="poll_steps"):
+        Dispatch(poll_steps=0)

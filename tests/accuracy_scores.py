@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.fit_engine import Fits, Runs, common_terms, spread_of, without
-from planner.fit_terms import LEAST, NOISE, PROBE, Misfit, as_terms, fit_terms, most_probable
+from planner.fit_engine import UNKNOWN, UNKNOWN_SPREAD, Fits, Runs, common_terms, spread_of, without
+from planner.fit_terms import LEAST, NOISE, PROBE, Misfit, as_array, as_terms, fit_terms, most_probable
 from planner.measured_runs import PreparedRun, errors
 from planner.silicon_sample import Deployment
 from planner.simulate_types import FloatArray
@@ -23,8 +23,6 @@ FRONT_END = np.array([3e-3, 2e-6])
 """Before anything was measured: seconds a request, and a token of its prompt, in the front end."""
 FRONT_END_SPREAD = np.array([6e-3, 5e-6])
 FRONT_END_PROBE = np.array([5e-4, 5e-7])
-UNKNOWN = np.array([1e-3, 1.0, 5e-4])
-UNKNOWN_SPREAD = np.array([3e-3, 0.6, 1e-3])
 Fold = Callable[[Deployment], Hashable]
 
 
@@ -125,8 +123,8 @@ def _fit_with_front_end(some: Sequence[PreparedRun]) -> FloatArray:
         probe=np.concatenate([PROBE, FRONT_END_PROBE]),
         least=np.concatenate([LEAST, np.zeros(2)]),
     )
-    center = np.concatenate([UNKNOWN, FRONT_END])
-    return most_probable(misfit, center, np.concatenate([UNKNOWN_SPREAD, FRONT_END_SPREAD]), center)
+    center = np.concatenate([as_array(UNKNOWN), FRONT_END])
+    return most_probable(misfit, center, np.concatenate([as_array(UNKNOWN_SPREAD), FRONT_END_SPREAD]), center)
 
 
 def _predicted(run: PreparedRun, at: FloatArray) -> FloatArray:

@@ -200,7 +200,7 @@ def start_plan(page: str, scenario: Scenario, options: PlanOptions) -> Job[Plan]
     return job
 
 
-def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> Job[list[Row]]:
+def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> None:
     """Plan variants of a scenario one after another in the background; stopped, it gives those that are done."""
     state, common = session(), shared()
     if page in state.sweep_jobs:
@@ -222,4 +222,3 @@ def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> J
     job: Job[list[Row]] = Job(what="planning variants", of=digest(loaded))
     job.start(work, common.study_turns)
     state.sweep_jobs[page] = job
-    return job

@@ -221,7 +221,7 @@ def test_a_link_to_a_page_opens_it_although_nobody_was_there_before(chromium: An
         page.set_default_timeout(WAIT_MS)
         go(page, address, f"{path}?spec=tight.yaml")
         page_link(page, "Plan")
-        assert "spec=tight.yaml" in page.url
+        page.wait_for_url(re.compile(r"spec=tight\.yaml"))
         page.context.close()
 
 

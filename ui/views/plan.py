@@ -219,10 +219,14 @@ def _solve(state: Session, scenario: Scenario) -> int:
         disabled=running,
         width="stretch",
         key="plan-go",
-        on_click=start_plan,
-        args=(PAGE, scenario, PlanOptions(seed=int(chosen_seed), wall_limit_s=float(chosen_limit))),
+        on_click=_start,
+        args=(scenario, PlanOptions(seed=int(chosen_seed), wall_limit_s=float(chosen_limit))),
     )
     return int(chosen_seed)
+
+
+def _start(scenario: Scenario, options: PlanOptions) -> None:
+    start_plan(PAGE, scenario, options)
 
 
 def _taker(state: Session, loaded: Loaded) -> Any:

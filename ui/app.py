@@ -1,12 +1,15 @@
-"""The pages of `muxplan ui`, as Streamlit runs them: `streamlit run ui/app.py`."""
+"""The pages of `muxplan ui`, as Streamlit runs them: `streamlit run ui/app.py`.
+
+They lie in `views`: a folder `pages` beside this file would be taken for pages of its own by the first link to one.
+"""
 
 from pathlib import Path
 
 import streamlit as st
 
-from ui.pages import compare, export, plan, profiles, simulate, what_if
 from ui.session import keep_fields, session, write_link
 from ui.sidebar import sidebar
+from ui.views import compare, export, plan, profiles, simulate, what_if
 
 PAGES = {
     "plan": (plan.page, "Plan", ":material/dns:"),

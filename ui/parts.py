@@ -12,7 +12,7 @@ from planner.plan_io import plan_to_yaml
 from planner.render_plan import SAID
 from ui.jobs import Job
 
-POLL_S = 0.4
+POLL_S = 0.8
 
 
 def headline(plan: Plan) -> None:
@@ -124,7 +124,7 @@ def chart(made: alt.Chart | alt.LayerChart | alt.FacetChart, rows: pd.DataFrame,
     st.altair_chart(made, width="stretch", key=f"{name}-chart", alt=alt_text)
     st.download_button(
         "Data as CSV",
-        rows.to_csv(index=False),
+        lambda: rows.to_csv(index=False),
         file_name=f"{name}.csv",
         mime="text/csv",
         key=f"{name}-csv",
@@ -138,7 +138,7 @@ def plan_downloads(plan: Plan, key: str) -> None:
     """The plan as the CLI writes it."""
     st.download_button(
         "Plan as YAML",
-        plan_to_yaml(plan),
+        lambda: plan_to_yaml(plan),
         file_name=f"{plan.name}.plan.yaml",
         mime="application/yaml",
         key=f"{key}-plan-yaml",

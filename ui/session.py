@@ -42,7 +42,7 @@ class Saved:
 
 @dataclass(slots=True, kw_only=True, weakref_slot=True)
 class Session:
-    """One browser session. Jobs go by the page that began them."""
+    """One browser session. Jobs go by the page that began them; `fields` are those of all pages, by their keys."""
 
     scenario: Scenario | None = None
     plan: Saved | None = None
@@ -52,6 +52,7 @@ class Session:
     replay_job: Job[Any] | None = None
     check_job: Job[Any] | None = None
     message: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
     taken_uploads: tuple[str, ...] = ()
     uploads: Path | None = None
 
@@ -117,15 +118,16 @@ def _new() -> Session:
 
 def kept(name: str, default: Any) -> str:
     """The key of a field that stays as it was set while other pages are shown, and begins at the default."""
-    st.session_state.setdefault(f"{KEPT}{name}", default)
-    return f"{KEPT}{name}"
+    key = f"{KEPT}{name}"
+    # Only where the field is new or was forgotten: setting one that is shown would undo what is being dragged or typed.
+    if key not in st.session_state:
+        st.session_state[key] = session().fields.get(key, default)
+    return key
 
 
 def keep_fields() -> None:
-    """Streamlit forgets fields that a page does not show, unless their values are set anew."""
-    for key in list(st.session_state):
-        if str(key).startswith(KEPT):
-            st.session_state[key] = st.session_state[key]
+    """Remember the fields as they stand: Streamlit forgets those that a page does not show."""
+    session().fields.update({str(key): st.session_state[key] for key in st.session_state if str(key).startswith(KEPT)})
 
 
 def write_link(scenario: Scenario) -> None:
@@ -198,7 +200,7 @@ def start_plan(page: str, scenario: Scenario, options: PlanOptions) -> Job[Plan]
     return job
 
 
-def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> Job[list[Row]]:
+def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> None:
     """Plan variants of a scenario one after another in the background; stopped, it gives those that are done."""
     state, common = session(), shared()
     if page in state.sweep_jobs:
@@ -220,4 +222,3 @@ def start_sweep(page: str, scenario: Scenario, variants: Sequence[Variant]) -> J
     job: Job[list[Row]] = Job(what="planning variants", of=digest(loaded))
     job.start(work, common.study_turns)
     state.sweep_jobs[page] = job
-    return job

@@ -40,6 +40,9 @@ def command(arguments: argparse.Namespace) -> list[str]:
         "server.fileWatcherType": "none",
         "server.enableXsrfProtection": "true",
         "server.enableStaticServing": "false",
+        # A full collection after each run of a page takes longer than the run, and a page link clicked meanwhile can be
+        # lost: the run that is to come next already knows its page, and takes the place of the clicked one.
+        "runner.postScriptGC": "false",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",

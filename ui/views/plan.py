@@ -198,7 +198,7 @@ def _yaml(state: Session, scenario: Scenario, loaded: Loaded | None) -> None:
         st.rerun()
     right.download_button(
         "Spec as YAML",
-        text,
+        lambda: text,
         file_name="spec.yaml",
         mime="application/yaml",
         icon=":material/download:",
@@ -212,13 +212,21 @@ def _solve(state: Session, scenario: Scenario) -> int:
     chosen_seed = seed.number_input("Random seed", 0, 2**32 - 1, key=kept("plan-seed", 0))
     chosen_limit = limit.number_input("Time limit, s", 1, 3600, key=kept("plan-limit", 60))
     running = PAGE in state.plan_jobs and state.plan_jobs[PAGE].running
-    if left.button(
-        "Plan", type="primary", icon=":material/play_arrow:", disabled=running, width="stretch", key="plan-go"
-    ):
-        options = PlanOptions(seed=int(chosen_seed), wall_limit_s=float(chosen_limit))
-        start_plan(PAGE, scenario, options)
-        st.rerun()
+    left.button(
+        "Plan",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=running,
+        width="stretch",
+        key="plan-go",
+        on_click=_start,
+        args=(scenario, PlanOptions(seed=int(chosen_seed), wall_limit_s=float(chosen_limit))),
+    )
     return int(chosen_seed)
+
+
+def _start(scenario: Scenario, options: PlanOptions) -> None:
+    start_plan(PAGE, scenario, options)
 
 
 def _taker(state: Session, loaded: Loaded) -> Any:

@@ -45,12 +45,14 @@ def page() -> None:
         return
     traffic = _traffic(state, chosen.plan)
     running = state.replay_job is not None and state.replay_job.running
-    if (
-        st.button("Simulate", type="primary", icon=":material/play_arrow:", disabled=running or traffic is None)
-        and traffic
-    ):
-        start_replay(state, chosen, traffic)
-        st.rerun()
+    st.button(
+        "Simulate",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=running or traffic is None,
+        on_click=start_replay,
+        args=(state, chosen, traffic),
+    )
     job = state.replay_job
     if job is None:
         st.caption("The plan's replicas, queues and routers are simulated step by step on traffic it was not made on.")

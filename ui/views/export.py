@@ -63,7 +63,7 @@ def _export(chosen: Saved) -> None:
     left, right = st.columns([1, 3], vertical_alignment="bottom")
     left.download_button(
         f"{len(made)} files as ZIP",
-        zipped(made),
+        lambda: zipped(made),
         file_name=f"{chosen.plan.name}-{target}.zip",
         mime="application/zip",
         type="primary",
@@ -109,18 +109,26 @@ def _check(state: Session, chosen: Saved) -> None:
         work = partial(
             _on_vllm, chosen, CheckOptions(tolerance_fraction=tolerance, duration_s=seconds, seed=seed), logs
         )
-    if go.button(
-        "Check", icon=":material/science:", disabled=job is not None and job.running, width="stretch", key="check-go"
-    ):
-        job = state.check_job = Job(what="checking", of=chosen.plan.spec_digest)
-        job.start(work, shared().check_turns)
-        st.rerun()
+    go.button(
+        "Check",
+        icon=":material/science:",
+        disabled=job is not None and job.running,
+        width="stretch",
+        key="check-go",
+        on_click=_start,
+        args=(state, chosen, work),
+    )
     if job is not None and job.running:
         parts.watch(job, "check", lines=LINES_SHOWN)
         return
     result = _uploaded() or _ended(job, chosen)
     if result is not None:
         _show(result)
+
+
+def _start(state: Session, chosen: Saved, work: Check) -> None:
+    state.check_job = Job(what="checking", of=chosen.plan.spec_digest)
+    state.check_job.start(work, shared().check_turns)
 
 
 def _on_simulator(

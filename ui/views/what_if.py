@@ -16,9 +16,9 @@ from ui import parts, tables
 from ui.colours import PALETTE
 from ui.estimate import watch_plan
 from ui.gpu_map import gpu_map, gpu_rows
-from ui.pages.plan import apply
 from ui.scenario import Scenario, digest
 from ui.session import Saved, Session, kept, known_plan, session, start_plan, start_sweep
+from ui.views.plan import apply
 
 PAGE = "what-if"
 ALL_TRAFFIC = "workloads.*.traffic.rate_rps"
@@ -220,9 +220,14 @@ def _study(state: Session, scenario: Scenario, name: str, variants: list[dict[st
     if fresh and job is not None and job.running:
         parts.watch(job, name)
         return
-    if not fresh and st.button(f"Plan {len(variants)} variants", key=f"{name}-go", icon=":material/tune:"):
-        start_sweep(name, scenario, variants)
-        st.rerun()
+    if not fresh:
+        st.button(
+            f"Plan {len(variants)} variants",
+            key=f"{name}-go",
+            icon=":material/tune:",
+            on_click=start_sweep,
+            args=(name, scenario, variants),
+        )
     if fresh and job is not None and job.error is not None:
         st.error(parts.plain(job.error), icon=":material/error:")
     elif fresh and job is not None and job.result:

@@ -131,9 +131,11 @@ def _flat_and_slow(grid: Grid, gpu: Gpu) -> Mask:
 
 
 def _narrow_types(grid: Grid, gpu: Gpu) -> tuple[Grid, list[Finding]]:
-    """Narrow operand types that lose against the wider one where both only read weights."""
+    """Narrow operand types that lose against the wider one; of GEMMs, whole types that lose where both only read weights
+    are left out.
+    """
     del gpu
-    if grid.kind.name != "gemm":
+    if "operand" not in grid.kind.keys:
         return grid, []
     place = {key: i for i, key in enumerate(grid.keys)}
     least = least_from_here(grid.seconds)
@@ -141,8 +143,10 @@ def _narrow_types(grid: Grid, gpu: Gpu) -> tuple[Grid, list[Finding]]:
     for key, i in place.items():
         wider = place.get((WIDER.get(str(key[0]), ""), *key[1:]))
         if wider is not None:
-            ratio[i] = np.where(np.isfinite(grid.seconds[i]), least[i] / least[wider], np.nan)
+            ratio[i] = np.where(np.isfinite(grid.seconds[i]), least[i], np.nan) / least[wider]
     bad, dropped = ratio > SLOWER_THAN_WIDER, np.zeros(ratio.shape, dtype=bool)
+    if grid.kind.name != "gemm":
+        return grid, _report(grid, "slower than a wider type", bad, ratio, "kept")
     large = np.array([min(int(key[1]), int(key[2])) >= LARGE_WEIGHT for key in grid.keys])
     reads = large[:, None, None] & (grid.sizes <= SMALL_ROWS)[None, None, :] & np.isfinite(ratio)
     for subject in np.unique(_subjects(grid)).tolist():

@@ -66,6 +66,18 @@ def test_a_narrow_type_that_is_slower_here_and_there_stays() -> None:
     assert named(found, "slower than a wider type").action == "kept"
 
 
+def test_a_narrow_cache_that_is_read_slower_is_told() -> None:
+    contexts = [1024, 4096, 16384]
+    columns: dict[str, Sequence[Any]] = {"operand": ["bf16"] * 3 + ["fp8"] * 3, "heads": [16] * 6, "batch": [8] * 6}
+    columns["context"] = contexts * 2
+    times = [1e-4, 2e-4, 4e-4, 1e-4, 5e-4, 12e-4]
+    kept, found = lint(grid_of(samples("mla_decode", columns, times)), H100)
+    finding = named(found, "slower than a wider type")
+    assert (finding.points, finding.subject, finding.action) == (2, "fp8", "kept")
+    assert finding.worst == pytest.approx(3.0)
+    assert np.isfinite(kept.seconds).sum() == 6
+
+
 def test_flat_overhead_is_left_out() -> None:
     least = gemm_grid({("bf16", 8192, 8192): flat(1.0)}).seconds.ravel()
     slow = [max(300e-6 / t, 1.2) for t in least]

@@ -131,8 +131,8 @@ def _flat_and_slow(grid: Grid, gpu: Gpu) -> Mask:
 
 
 def _narrow_types(grid: Grid, gpu: Gpu) -> tuple[Grid, list[Finding]]:
-    """Narrow operand types that lose against the wider one; of GEMMs, whole types that lose where both only read weights
-    are left out.
+    """Narrow operand types that lose against the wider one; a GEMM's type that loses where both only read weights is left
+    out as a whole.
     """
     del gpu
     if "operand" not in grid.kind.keys:

@@ -131,9 +131,7 @@ def _flat_and_slow(grid: Grid, gpu: Gpu) -> Mask:
 
 
 def _narrow_types(grid: Grid, gpu: Gpu) -> tuple[Grid, list[Finding]]:
-    """Narrow operand types that lose against the wider one; a GEMM's type that loses where both only read weights is left
-    out as a whole.
-    """
+    """Narrow operand types that lose against the wider one; one of GEMMs that does so on reading weights goes."""
     del gpu
     if "operand" not in grid.kind.keys:
         return grid, []

@@ -33,7 +33,7 @@ NO_PLAN = '?set={"constraints":[{"kind":"max_gpus","count":1}]}'
 
 SPEC = "new URLSearchParams(location.search).get('spec')"
 
-GPU_MAP = "[class*='-gpus-chart']"
+GPU_MAP = "[data-testid=stVegaLiteChart] >> nth=0"
 
 Shoot = Callable[..., None]
 """Called with the name of a picture, and the selector of a part where not the whole page is wanted."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from planner.check.compare import judged
-from planner.check.result import CheckResult, Figures, WorkloadCheck
+from planner.check.result import SIMULATED, CheckResult, Figures, WorkloadCheck
 from planner.plan_file import Plan, WorkloadResult
 from planner.plan_io import PlanFileError
 from planner.progress import Progress
@@ -55,7 +55,7 @@ def _workloads(plan: Plan, found: Replay, tolerance_fraction: float) -> Iterator
             attainment=None if workload.best_effort else round(attainment.mean, 4),
             served_rps=round(seen.served / (draws.count * draws.duration_s(workload.index)), 4),
         )
-        one = judged(_planned(planned), measured, seen.requests, tolerance_fraction)
+        one = judged(_planned(planned), measured, seen.requests, tolerance_fraction, SIMULATED)
         promised = planned.attainment is not None and planned.attainment >= attainment.target
         if promised and attainment.mean < attainment.target:
             why = f"attainment {attainment.mean:.2%} on fresh traffic, the target is {attainment.target:.2%}"

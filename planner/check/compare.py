@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from planner.cells import simulated_cell
 from planner.check.load import CheckLoad, FloatArray
-from planner.check.result import Figures, Remeasured, WorkloadCheck
+from planner.check.result import MEASURED, Figures, Remeasured, WorkloadCheck
 from planner.demand import SloLimits, WorkloadDemand
 from planner.outcomes import percentiles_ms
 from planner.queues import LlmServing, Queue
@@ -66,12 +66,12 @@ def compare(
     return judged(*figures, int(seen.e2e_s.size), tolerance_fraction)
 
 
-def judged(a: Figures, b: Figures, requests: int, tolerance_fraction: float) -> WorkloadCheck:
-    """What was predicted (`a`) beside what was measured (`b`) of so many requests."""
+def judged(a: Figures, b: Figures, requests: int, tolerance_fraction: float, seen: str = MEASURED) -> WorkloadCheck:
+    """What was predicted (`a`) beside what was measured (`b`) of so many requests; `seen`: what to call the latter."""
     errors = _errors(a, b)
     limits = {name: limit * tolerance_fraction for name, limit in TOLERANCES.items()}
     limits["attainment"] = ATTAINMENT_POINTS
-    why = [_sentence(name, e, limits[name], a, b) for name, e in errors.items() if abs(e) > limits[name]]
+    why = [_sentence(name, e, limits[name], (a, b), seen) for name, e in errors.items() if abs(e) > limits[name]]
     if b.served_rps == 0.0:
         why.append("no request was served")
     return WorkloadCheck(
@@ -101,12 +101,13 @@ def _errors(a: Figures, b: Figures) -> dict[str, float]:
     return errors
 
 
-def _sentence(name: str, error: float, limit: float, a: Figures, b: Figures) -> str:
+def _sentence(name: str, error: float, limit: float, figures: tuple[Figures, Figures], seen: str) -> str:
+    a, b = figures
     if name == "attainment":
-        return f"attainment {b.attainment:.1%} measured, {a.attainment:.1%} predicted (allowed ± {limit:.0%} points)"
+        return f"attainment {b.attainment:.1%} {seen}, {a.attainment:.1%} predicted (allowed ± {limit:.0%} points)"
     first, second = getattr(a, name).p50, getattr(b, name).p50
     label = LABELS[name]
-    return f"{label} p50 {second:.4g} ms measured, {first:.4g} ms predicted ({error:+.0%}, allowed ± {limit:.0%})"
+    return f"{label} p50 {second:.4g} ms {seen}, {first:.4g} ms predicted ({error:+.0%}, allowed ± {limit:.0%})"
 
 
 def _figures(workload: WorkloadDemand, seen: Latencies, span_s: float) -> Figures:

@@ -17,7 +17,7 @@ def render_check(result: CheckResult) -> str:
     lines = [f"{result.plan} on {result.engine}: the plan {said} (tolerance {result.tolerance_fraction:.0%})", ""]
     lines += [_row(HEAD)]
     for name, one in result.workloads.items():
-        lines += _workload(name, one)
+        lines += _workload(name, one, result.seen)
     lines += [""] if result.groups else []
     lines += [_group(name, group) for name, group in result.groups.items()]
     lines += [f"Note: {note}" for note in result.notes]
@@ -41,10 +41,10 @@ def _row(cells: tuple[str, ...]) -> str:
     return " ".join(f"{c:<{-w}}" if w < 0 else f"{c:>{w}}" for c, w in zip(cells, WIDTHS, strict=True)).rstrip()
 
 
-def _workload(name: str, one: WorkloadCheck) -> list[str]:
+def _workload(name: str, one: WorkloadCheck, seen: str) -> list[str]:
     lines = [
         _figures(printable(name)[:NAME_WIDTH], "predicted", str(one.requests), one.predicted),
-        _figures("", "measured", "", one.measured),
+        _figures("", seen, "", one.measured),
         _error(one.error_fraction),
     ]
     if one.remeasured is not None:

@@ -86,6 +86,9 @@ class GroupCheck(CheckPart):
     requests: Requests
 
 
+MEASURED, SIMULATED = "measured", "simulated"
+
+
 class CheckResult(CheckPart):
     """A whole check. `ended` says why when it did not run to its end; what was measured until then is kept."""
 
@@ -108,3 +111,8 @@ class CheckResult(CheckPart):
     notes: tuple[str, ...] = ()
     ended: str | None = None
     held: bool
+
+    @property
+    def seen(self) -> str:
+        """What the figures that stand beside the predicted ones are: nothing is measured in a simulator."""
+        return SIMULATED if self.level == "simulator" else MEASURED

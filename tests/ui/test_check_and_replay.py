@@ -49,7 +49,7 @@ def test_a_check_on_the_simulator_says_what_the_command_says(workspace: Path, pl
     rows = next(t.value for t in app.dataframe if "attained %" in t.value)
     measured = expected.workloads["chat"].measured
     assert measured.tpot_ms is not None
-    assert list(rows[""]) == ["predicted", "measured"]
+    assert list(rows[""]) == ["predicted", "simulated"]
     assert rows["TPOT p99 ms"][1] == measured.tpot_ms.p99
 
 

@@ -178,7 +178,7 @@ def _show(result: CheckResult) -> None:
         st.error(f"**Did not hold** ({result.tolerance_fraction:.0%}): {parts.plain(said)}", icon=":material/close:")
     rows = []
     for name, one in result.workloads.items():
-        rows += [_row(name, "predicted", one.predicted), _row(name, "measured", one.measured)]
+        rows += [_row(name, "predicted", one.predicted), _row(name, result.seen, one.measured)]
     tables.show_table(pd.DataFrame(rows), "check")
     for name, one in result.workloads.items():
         for why in one.why:

@@ -51,32 +51,33 @@ def fit_terms(runs: Sequence[PreparedRun], prior: TermValues, spread: TermValues
     center, width = as_array(prior), as_array(spread)
     # A floor below what every step with a prompt takes anyway shows no slope: look from above it as well.
     found = [most_probable(misfit, center, width, start) for start in (center, center + HIGH * width)]
-    return as_terms(min(found, key=lambda at: _cost(residuals(at), _distance(at, center, width))))
+    return as_terms(min(found, key=lambda one: one[1])[0])
 
 
-def most_probable(misfit: Misfit, center: FloatArray, spread: FloatArray, start: FloatArray) -> FloatArray:
-    """The values near `start` that make the misfit and their distance from `center`, in units of `spread`, small."""
+def most_probable(
+    misfit: Misfit, center: FloatArray, spread: FloatArray, start: FloatArray
+) -> tuple[FloatArray, float]:
+    """(the values near `start` that make the misfit and their distance from `center`, in units of `spread`, small; how
+    small both are).
+    """
     width = np.maximum(spread, LEAST_WIDTH)
     at, residuals = start, misfit.residuals(start)
+    cost = _cost(residuals, (at - center) / width)
     for _ in range(ROUNDS):
         step = _step(misfit, (at, residuals), center, width)
-        cost = _cost(residuals, (at - center) / width)
         for halving in range(HALVINGS):
             trial = np.maximum(at + step * 0.5**halving, misfit.least)
             found = misfit.residuals(trial)
-            if _cost(found, (trial - center) / width) < cost:
+            less = _cost(found, (trial - center) / width)
+            if less < cost:
                 break
         else:
             break
         moved = float(np.max(np.abs(trial - at) / width))
-        at, residuals = trial, found
+        at, residuals, cost = trial, found, less
         if moved < ENOUGH:
             break
-    return at
-
-
-def _distance(at: FloatArray, center: FloatArray, spread: FloatArray) -> FloatArray:
-    return np.asarray((at - center) / np.maximum(spread, LEAST_WIDTH))
+    return at, cost
 
 
 def as_array(terms: TermValues) -> FloatArray:

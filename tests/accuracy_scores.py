@@ -124,7 +124,7 @@ def _fit_with_front_end(some: Sequence[PreparedRun]) -> FloatArray:
         least=np.concatenate([LEAST, np.zeros(2)]),
     )
     center = np.concatenate([as_array(UNKNOWN), FRONT_END])
-    return most_probable(misfit, center, np.concatenate([as_array(UNKNOWN_SPREAD), FRONT_END_SPREAD]), center)
+    return most_probable(misfit, center, np.concatenate([as_array(UNKNOWN_SPREAD), FRONT_END_SPREAD]), center)[0]
 
 
 def _predicted(run: PreparedRun, at: FloatArray) -> FloatArray:

@@ -41,7 +41,7 @@ def calibrate_runs(runs: Sequence[MeasuredRun], engine_name: str, source: str) -
         found = one.prepared.found
         groups.setdefault((found.gpu.name, found.model.digest, found.layout.quantization), []).append(one)
     return Calibration(
-        engine=engine_name,
+        engine=engine.name,
         terms=tuple(_terms(engine, some) for some in groups.values()),
         sources=(Provenance(source=f"muxplan calibrate {source}", date=datetime.date.today(), covers=("terms",)),),
     )

@@ -96,7 +96,7 @@ class Estimator:
         budget = memory_of(found)
         if isinstance(budget, Refusal):
             return budget
-        calibration = self._checked(question)
+        calibration = self._checked(found.engine.name)
         gpu, digest, layout = found.gpu.name, found.model.digest, found.layout
         deployment = deployment_of(found, find_terms(calibration, gpu, digest, layout.quantization))
         correction = find_correction(calibration, gpu, digest, (layout.quantization, layout.tp, layout.pp, layout.ep))
@@ -118,11 +118,11 @@ class Estimator:
             self._tables[key] = tabulate_step(deployment)
         return self._tables[key]
 
-    def _checked(self, question: Question) -> Calibration | None:
-        if self._calibration is not None and self._calibration.engine != question.engine:
+    def _checked(self, engine: str) -> Calibration | None:
+        if self._calibration is not None and self._calibration.engine != engine:
             raise ProfileError(
                 f"the calibration was made with the engine {self._calibration.engine}, the question is about"
-                f" {question.engine}: name a calibration of that engine."
+                f" {engine}: name a calibration of that engine."
             )
         return self._calibration
 

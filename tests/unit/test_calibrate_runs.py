@@ -14,12 +14,16 @@ from planner.calibrate_runs import calibrate_runs, read_runs
 from planner.cli import main
 from planner.estimate import Estimator
 from planner.estimate_rows import RowError
+from planner.files import atomic_write_yaml
 from planner.measured_runs import RunsError
 from planner.question import Question
 from profiles.calibration import Calibration, Correction, load_calibration
 from profiles.catalogue_files import Provenance
+from profiles.engines import load_engine
 from profiles.errors import ProfileError
 from profiles.models import load_model
+from tests.small_spec import SMALL
+from tests.small_spec import written as written_spec
 
 COLUMNS = ("model", "gpu", "tp", "pp", "ep", "quantization", "input_tokens", "output_tokens", "concurrency")
 QUESTION = Question(model="llama-3.1-8b", gpu="h100-sxm-80gb", input_tokens=512, output_tokens=64, concurrency=4)
@@ -172,3 +176,15 @@ def test_a_calibration_that_says_nothing_is_refused(calibration: Calibration) ->
 def test_a_check_needs_its_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", str(tmp_path / "check.json"), "-o", str(tmp_path / "c.yaml")]) == 2
     assert "needs --plan PLAN" in capsys.readouterr().err
+
+
+def test_runs_of_an_engine_of_ones_own_calibrate_its_estimates_and_plans(slower: Path, tmp_path: Path) -> None:
+    own = tmp_path / "ours.yaml"
+    atomic_write_yaml(own, load_engine("vllm").model_copy(update={"name": "our-vllm"}))
+    found = calibrate_runs(read_runs(slower, str(own)), str(own), "runs.csv")
+    assert found.engine == "our-vllm"
+    assert Estimator(found).answer(replace(QUESTION, engine=str(own))).status == "ok"
+    atomic_write_yaml(tmp_path / "calibration.yaml", found)
+    named = "name: small\nengine: ./ours.yaml\ncalibration: ./calibration.yaml"
+    spec = written_spec(tmp_path, SMALL.replace("name: small", named, 1))
+    assert main(["plan", str(spec)]) == 0

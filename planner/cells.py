@@ -247,7 +247,8 @@ class CellSimulator:
             for one, outcome in zip(prepared, outcomes, strict=True)
         ]
         for job, run in zip(jobs, runs, strict=True):
-            self._counts.setdefault(job, self._count(job[0], run))
+            if job not in self._counts:
+                self._counts[job] = self._count(job[0], run)
         return runs
 
     def attained(self, run: CellRun) -> BoolArray:

@@ -20,7 +20,7 @@ from planner.runtime.errors import EngineError
 from planner.runtime.torch_worker import Device, TorchWorker
 from profiles.catalogue_files import Provenance
 from profiles.gpus import Gpu
-from profiles.interference import Interference, Load, Pair, Sharing, fit_contention, observations
+from profiles.interference import Interference, Load, Pair, Sharing, fit_contention, load_name, observations
 
 LEAD_S = 0.05
 """Between the word to start and the window: by then all run."""
@@ -220,7 +220,7 @@ def _fitted(
     for (name, seat), seconds in alone.items():
         kernel, columns = shapes[name]
         demand = demand_of(shapes[name], seconds, seat.share_fraction, gpu)
-        loads[load_name(name, seat)] = Load(kernel=kernel, columns=dict(columns), alone_s=seconds, demand=demand)
+        loads[_load_name((name, seat))] = Load(kernel=kernel, columns=dict(columns), alone_s=seconds, demand=demand)
     pairs = tuple(_pair(pair, ratios) for pair, ratios in measured.slowdowns.items())
     torch, driver = described["torch"], described["driver"]
     source = f"muxplan profile interference on {described['name']}, torch {torch}, {driver}, {settings.passes} passes"
@@ -235,9 +235,9 @@ def _fitted(
     )
 
 
-def load_name(name: str, seat: Seat) -> str:
-    """A load with its seat, such as `gemm m64 (mps 50%)`."""
-    return f"{name} ({seat.sharing} {seat.share_fraction:.0%})"
+def _load_name(placed: Placed) -> str:
+    name, seat = placed
+    return load_name(name, seat.sharing, seat.share_fraction)
 
 
 def _pair(pair: tuple[Placed, Placed], passes: Sequence[tuple[float, float]]) -> Pair:
@@ -245,8 +245,8 @@ def _pair(pair: tuple[Placed, Placed], passes: Sequence[tuple[float, float]]) ->
     ratios = np.array(passes)
     middle = np.median(ratios, axis=0)
     return Pair(
-        first=load_name(*pair[0]),
-        second=load_name(*pair[1]),
+        first=_load_name(pair[0]),
+        second=_load_name(pair[1]),
         first_slowdown=round(float(middle[0]), 4),
         second_slowdown=round(float(middle[1]), 4),
         spread_fraction=round(float(np.max((ratios.max(axis=0) - ratios.min(axis=0)) / middle)), 4),

@@ -142,6 +142,17 @@ class Observation:
     slowdown: float
 
 
+def load_name(kernel: str, sharing: Sharing, share_fraction: float) -> str:
+    """A kernel with its seat, such as `gemm m64 (mps 50%)`."""
+    return f"{kernel} ({sharing} {share_fraction:.0%})"
+
+
+def kernel_and_sharing(load: str) -> tuple[str, str]:
+    """What `load_name` was made of; a name that it did not make is a kernel on one device."""
+    kernel, sign, seat = load.rpartition(" (")
+    return (kernel, seat.split(" ")[0].rstrip(")")) if sign else (load, "one device")
+
+
 def features(own: Demand, neighbours: Sequence[Demand]) -> FloatArray:
     """The terms of the model, unweighted, in the order of TERMS."""
     shares = own.share_fraction + sum(n.share_fraction for n in neighbours)

@@ -11,7 +11,7 @@ import streamlit as st
 from planner.render_plan import MARKS
 from profiles.errors import PlanningError
 from profiles.evidence import Evidence
-from profiles.interference import Interference, load_interference
+from profiles.interference import Interference, kernel_and_sharing, load_interference
 from ui import parts
 from ui.session import session, workspace
 from ui.workspace import SPEC_SUFFIXES, store_upload
@@ -84,16 +84,15 @@ def seats_of(found: Interference) -> list[Seats]:
     """The ways in which kernels were measured together, in both directions of each pair, by their shares."""
     ways: set[Seats] = set()
     for own, neighbour in _directions(found):
-        ways.add((_named(own)[1], _share(found, own), _share(found, neighbour)))
+        ways.add((kernel_and_sharing(own)[1], _share(found, own), _share(found, neighbour)))
     return sorted(ways)
 
 
 def heat_rows(found: Interference, seats: Seats) -> pd.DataFrame:
     """One row a kernel and neighbour in these seats: the slow-down (at least 1), and how it is known."""
     how, own_share, neighbour_share = seats
-    loads = {
-        share: [n for n in found.loads if _named(n)[1] == how and _share(found, n) == share] for share in seats[1:]
-    }
+    named = [name for name in found.loads if kernel_and_sharing(name)[1] == how]
+    loads = {share: [name for name in named if _share(found, name) == share] for share in seats[1:]}
     rows = [_row(found, own, neighbour) for own in loads[own_share] for neighbour in loads[neighbour_share]]
     return pd.DataFrame(rows, columns=["kernel", "beside", "slow-down", "known", "alone ms"])
 
@@ -102,8 +101,8 @@ def _row(found: Interference, own: str, neighbour: str) -> dict[str, Any]:
     measured = found.measured(own, neighbour)
     modelled = found.contention.slowdown(found.loads[own].demand, [found.loads[neighbour].demand])
     return {
-        "kernel": _named(own)[0],
-        "beside": _named(neighbour)[0],
+        "kernel": kernel_and_sharing(own)[0],
+        "beside": kernel_and_sharing(neighbour)[0],
         "slow-down": round(modelled if measured is None else measured, 4),
         "known": MARKS[Evidence.FITTED if measured is None else Evidence.MEASURED],
         "alone ms": round(1e3 * found.loads[own].alone_s, 4),
@@ -114,12 +113,6 @@ def _directions(found: Interference) -> Iterator[tuple[str, str]]:
     for pair in found.pairs:
         yield pair.first, pair.second
         yield pair.second, pair.first
-
-
-def _named(load: str) -> tuple[str, str]:
-    """(kernel, way of sharing) of a load's name, such as `gemm m64 (mps 50%)`."""
-    kernel, sign, seat = load.rpartition(" (")
-    return (kernel, seat.split(" ")[0].rstrip(")")) if sign else (load, "one device")
 
 
 def _share(found: Interference, load: str) -> float:

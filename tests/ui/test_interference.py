@@ -8,9 +8,8 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from planner.profile_interference import Seat, load_name
 from profiles.catalogue_files import Provenance
-from profiles.interference import Demand, Interference, Load, Pair, fit_contention, observations
+from profiles.interference import Demand, Interference, Load, Pair, fit_contention, load_name, observations
 from tests.ui.test_pages import opened
 from ui.interference import heat_rows, seats_of
 from ui.session import WORKSPACE_VARIABLE
@@ -22,18 +21,19 @@ def measured(shares: tuple[float, ...] = (0.5, 0.25)) -> Interference:
     """Three kernels that share a GPU by MPS; the last one was never measured beside itself."""
     loads, pairs = {}, []
     for number, share in enumerate(shares):
-        first, second = (Seat(sharing="mps", share_fraction=s) for s in (share, 1.0 - share))
-        for seat, (rank, kernel) in itertools.product((first, second), enumerate(KERNELS)):
+        rest = 1.0 - share
+        for own, (rank, kernel) in itertools.product((share, rest), enumerate(KERNELS)):
             demand = Demand(
-                share_fraction=seat.share_fraction,
-                compute_fraction=round(seat.share_fraction * (0.9 - 0.4 * rank), 3),
-                bandwidth_fraction=round(seat.share_fraction * (0.1 + 0.4 * rank), 3),
+                share_fraction=own,
+                compute_fraction=round(own * (0.9 - 0.4 * rank), 3),
+                bandwidth_fraction=round(own * (0.1 + 0.4 * rank), 3),
             )
-            loads[load_name(kernel, seat)] = Load(kernel="gemm", columns={"m": 64}, alone_s=1e-3, demand=demand)
+            loads[load_name(kernel, "mps", own)] = Load(kernel="gemm", columns={"m": 64}, alone_s=1e-3, demand=demand)
         for (i, a), (j, b) in itertools.product(enumerate(KERNELS), repeat=2):
             if i + j < 4:
                 slow = {"first_slowdown": 1.1 + 0.1 * i + number, "second_slowdown": 1.2 + 0.1 * j}
-                pairs.append(Pair(first=load_name(a, first), second=load_name(b, second), spread_fraction=0.0, **slow))
+                one, other = load_name(a, "mps", share), load_name(b, "mps", rest)
+                pairs.append(Pair(first=one, second=other, spread_fraction=0.0, **slow))
     return Interference(
         gpu="h100-sxm-80gb",
         device="made up",
@@ -70,7 +70,7 @@ def test_a_cell_is_what_was_measured_or_what_the_model_says() -> None:
     rows = heat_rows(found, ("mps", 0.25, 0.75)).set_index(["kernel", "beside"])
     assert len(rows) == 9
     assert tuple(rows.loc["gemm m64", "prefill 1024"][["slow-down", "known"]]) == (2.1, "measured")
-    own, other = (found.loads[load_name(KERNELS[2], Seat(sharing="mps", share_fraction=s))] for s in (0.25, 0.75))
+    own, other = (found.loads[load_name(KERNELS[2], "mps", s)] for s in (0.25, 0.75))
     expected = round(found.contention.slowdown(own.demand, [other.demand]), 4)
     assert tuple(rows.loc[KERNELS[2], KERNELS[2]][["slow-down", "known"]]) == (expected, "fitted")
     back = heat_rows(found, ("mps", 0.75, 0.25)).set_index(["kernel", "beside"])

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from planner.interference_loads import demand_of, load_shapes
-from planner.profile_interference import Seat, Settings, load_name, seats_of
+from planner.profile_interference import Settings, seats_of
 from planner.runtime.errors import EngineError
 from planner.runtime.torch_worker import Device
 from profiles.gpus import load_gpu
-from profiles.interference import Sharing
+from profiles.interference import Sharing, load_name
 from profiles.kernel_kinds import KINDS
 
 H200 = load_gpu("h200-sxm-141gb")
@@ -49,7 +49,7 @@ def test_a_sharing_that_the_device_has_not_is_refused(device: Device, sharing: S
 
 
 def test_a_load_is_named_with_its_seat() -> None:
-    assert load_name("gemm m64", Seat(sharing="mps", share_fraction=0.25)) == "gemm m64 (mps 25%)"
+    assert load_name("gemm m64", "mps", 0.25) == "gemm m64 (mps 25%)"
 
 
 def test_loads_span_the_two_resources() -> None:
